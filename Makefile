@@ -1,0 +1,50 @@
+# sparky: the backend of an AI photo app as one PostgreSQL extension.
+#
+#   make            build the library and the extension script
+#   make demo       a real photo through process_image, on a private server
+#   make check      every test, on private servers; installs what is missing
+#   make install    into the PostgreSQL that PG_CONFIG names
+#   make installcheck   pg_regress and pgTAP against that server
+
+EXTENSION    = sparky
+EXTVERSION   = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" sparky.control)
+MODULE_big   = sparky
+OBJS         = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+DATA_built   = sql/sparky--$(EXTVERSION).sql
+DATA         = $(wildcard sql/updates/sparky--*--*.sql)
+
+PG_CPPFLAGS  = -Isrc -D_GNU_SOURCE -DSPARKY_VERSION='"$(EXTVERSION)"' \
+               -DPGDLLEXPORT='__attribute__((visibility("default")))'
+PG_CFLAGS    = -std=gnu11 -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-declaration-after-statement
+SHLIB_LINK   = -lcurl -lcrypto -ljansson
+
+REGRESS      = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --outputdir=test/out --load-extension=sparky
+EXTRA_CLEAN  = sql/sparky--$(EXTVERSION).sql test/out
+
+# These work on a machine that has nothing yet; PGXS is not there then, and has
+# a check target of its own, which refuses.
+GOALS_OF_OURS = demo check bootstrap
+ifneq ($(filter $(GOALS_OF_OURS),$(MAKECMDGOALS)),)
+demo:
+	@demo/demo
+
+check:
+	@test/check
+
+bootstrap:
+	@test/lib/packages check
+
+.PHONY: $(GOALS_OF_OURS)
+else
+PG_CONFIG   ?= pg_config
+PGXS        := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+include $(or $(wildcard $(PGXS)),/dev/null)
+
+# The extension script is its numbered fragments, then the seeds, in order.
+sql/sparky--$(EXTVERSION).sql: $(sort $(wildcard sql/[0-9]*.sql)) sql/build $(wildcard seeds/*.sql) sparky.control
+	sql/build > $@.tmp && mv $@.tmp $@
+
+# A header that changes rebuilds everything: the tree is small.
+$(OBJS): $(wildcard src/*.h) Makefile
+endif

@@ -1,0 +1,62 @@
+/* compat.h: the only place that asks which PostgreSQL this is. */
+#ifndef SPARKY_COMPAT_H
+#define SPARKY_COMPAT_H
+
+#include "postgres.h"
+#include "fmgr.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#if PG_VERSION_NUM >= 170000
+#include "storage/procnumber.h"
+#endif
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "sparky is built for PostgreSQL 15 to 18"
+#endif
+
+/* Before 16, PG_FUNCTION_INFO_V1 does not export the function itself. */
+#define SPARKY_FUNCTION(name) \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
+
+/* Index of this process in ProcGlobal->allProcs. */
+static inline int
+sparky_my_proc_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+static inline bool
+sparky_owns_database(Oid database)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, GetUserId());
+#else
+	return pg_database_ownercheck(database, GetUserId());
+#endif
+}
+
+/* A wait event set that lives as long as the process. */
+static inline WaitEventSet *
+sparky_create_wait_event_set(int size)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, size);
+#else
+	return CreateWaitEventSet(TopMemoryContext, size);
+#endif
+}
+
+#if PG_VERSION_NUM >= 170000
+#define SPARKY_HAVE_TRANSACTION_TIMEOUT 1
+#endif
+
+#endif

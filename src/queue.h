@@ -1,0 +1,97 @@
+/*
+ * queue.h: the rows of a job's life.  SPI connected, owner scope entered (the
+ * worker is the data owner); never begins or ends a transaction, never waits
+ * for a lock: a row that somebody holds is skipped or reported as busy.
+ */
+#ifndef SPARKY_QUEUE_H
+#define SPARKY_QUEUE_H
+
+#include "job.h"
+#include "shmem.h"
+
+/* What a step did: ROW_STEP_GONE: the fence found the job elsewhere (or nowhere); nothing was written. */
+typedef enum RowStep { ROW_STEP_DONE, ROW_STEP_BUSY, ROW_STEP_GONE } RowStep;
+
+/* What is told of a call in sparky.provider_calls. */
+typedef struct CallReport
+{
+	int64		call_id;		/* 0: no call was made */
+	Outcome		outcome;
+	bool		charged;
+	int			http_status;
+	double		retry_after;
+	const char *finish_reason;
+	const char *message;
+	const char *model_version;
+	const char *response_id;
+	const char *usage;			/* JSON text */
+	int64		bytes_sent;
+	int64		bytes_received;
+} CallReport;
+
+/* An answer as it is kept or settled. */
+typedef struct JobAnswer
+{
+	bytea	   *image;			/* or NULL */
+	ImageInfo	info;
+	char		sha256[65];
+	char	   *analysis;		/* JSON text, or NULL */
+} JobAnswer;
+
+/* accept.c: money, limits, races; the insert with its hold. False: a lock is in the way, try again later. */
+typedef struct AcceptBatch
+{
+	int64		calls_today;	/* -1: not read yet */
+} AcceptBatch;
+extern bool sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *batch, SubmissionAnswer *answer);
+
+/* Ready jobs, round-robin by user, models on the pause list left out; nothing is locked. palloc'd array. */
+extern int	sparky_queue_ready(int limit, TimestampTz now, const char *paused_models, Job **jobs);
+/* The claim's commit makes it so: generating, attempt + 1, lease; returns the id of its provider_calls row. */
+extern int64 sparky_queue_start_call(Job *job, const char *model, int64 incarnation, TimestampTz now, TimestampTz lease_until);
+/* Lock the job if it is still mine. status: what it must be. */
+extern RowStep sparky_queue_lock(const Job *job, const char *status);
+/* After sparky_queue_lock: back to the queue. counted: a retry after a call (else the claim is handed back as if it had not been). */
+extern void sparky_queue_retry(const Job *job, bool counted, TimestampTz run_after);
+/* After a lock: the end without a charge. */
+extern void sparky_queue_fail(const Job *job, Outcome final, int retry_after, TimestampTz now);
+extern void sparky_queue_note_call(const CallReport *report, TimestampTz now);
+/* After a lock: keep a good answer; status answered. */
+extern void sparky_queue_keep_answer(const Job *job, const JobAnswer *answer, TimestampTz now);
+
+/* settle.c: after a lock on job and user: everything that a paid answer changes. */
+extern void sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_seconds, TimestampTz now);
+
+/* Jobs whose answer waits for its settlement, oldest first, claimed (storing) by this incarnation. */
+extern int	sparky_queue_answered(int limit, int64 incarnation, Job **jobs);
+/* Its answer, into CurrentMemoryContext; false: gone. */
+extern bool sparky_queue_read_answer(const Job *job, JobAnswer *answer);
+/* The call of this claim turned out to be the paid one. */
+extern void sparky_queue_mark_charged(const Job *job);
+/* Jobs whose claim's worker is not this one, or whose lease ran out; locked, their calls marked unknown. */
+typedef struct LostJob
+{
+	Job			job;
+	bool		answered;
+	int			unknown_calls;
+} LostJob;
+extern int	sparky_queue_lost(int limit, int64 incarnation, TimestampTz now, LostJob **jobs);
+/* After sparky_queue_lost: count the loss and put it back (answered jobs stay answered). */
+extern void sparky_queue_recover(const LostJob *lost, TimestampTz now);
+/* Queued jobs past their deadline, failed; returns how many, with their ids. */
+extern int	sparky_queue_expire(int limit, TimestampTz now, pg_uuid_t **ids);
+/* When the next queued job may run; DT_NOEND if none. */
+extern TimestampTz sparky_queue_next_run(void);
+
+/* identity.c: whose database this is. */
+extern int64 sparky_queue_next_incarnation(void);
+/* True if this database is a copy (another system or database wrote its identity): active jobs were voided, a new identity written. */
+extern bool sparky_queue_check_identity(TimestampTz now, int *voided);
+/* Objects that are missing, as one text, NULL if none: a restore is in progress. */
+extern char *sparky_queue_missing_objects(void);
+
+/* locks.c: take every relation lock a kind of batch needs, without waiting; false: somebody holds one. */
+typedef enum BatchKind { BATCH_ACCEPT, BATCH_CLAIM, BATCH_SETTLE, BATCH_KEEP } BatchKind;
+extern bool sparky_lock_relations(BatchKind kind);
+
+#endif

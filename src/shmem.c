@@ -1,0 +1,649 @@
+/*
+ * shmem.c: the shared struct, the mailbox, and who waits for which job.
+ *
+ * Rules.  One LWLock guards everything; nobody throws, allocates or does I/O
+ * while holding it.  A slot belongs to the backend whose proc number it has;
+ * only that backend posts, withdraws and frees, only the worker takes, answers
+ * and postpones.  Every TAKEN slot names the worker's incarnation and its own
+ * sequence number, so that a worker that was frozen and replaced answers nobody.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "shmem.h"
+
+typedef enum SlotState
+{
+	SLOT_FREE, SLOT_POSTED, SLOT_TAKEN, SLOT_ANSWERED, SLOT_ABANDONED
+} SlotState;
+
+/* What is looked at often; the submissions themselves lie in an array of their own. */
+typedef struct Slot
+{
+	SlotState	state;
+	Oid			database;
+	uint64		sequence;
+	int64		incarnation;	/* of the worker that took it */
+	TimestampTz not_before;		/* postponed until then */
+	SubmissionAnswer answer;
+	bool		waiting;
+	bool		ended;			/* the job waited for has ended */
+	pg_uuid_t	wait_job;
+	pg_uuid_t	wait_user;
+	Oid			wait_database;
+} Slot;
+
+typedef struct SharedState
+{
+	LWLock	   *lock;
+	int			launcher_proc;	/* -1: none */
+	bool		rescan;			/* the list of databases changed */
+	int			databases;
+	int			slots;
+	/* DatabaseEntry[databases], Slot[slots], Submission[slots] follow */
+} SharedState;
+
+/* How long a caller stays with a worker that took his submission and then froze, beyond its lease. */
+#define TAKEN_PATIENCE_MS 5000
+/* Return this long before the statement timer fires. */
+#define TIMER_MARGIN_MS 500
+/* Look at the row at least this often: not every end of a job passes through the worker. */
+#define WAIT_STEP_MS 1000
+
+static SharedState *shared = NULL;
+static DatabaseEntry *entries;
+static Slot *slots;
+static Submission *submissions;
+
+static shmem_request_hook_type previous_request;
+static shmem_startup_hook_type previous_startup;
+static bool callbacks_registered = false;
+
+static void request_shmem(void);
+static void startup_shmem(void);
+static Size shared_size(void);
+static void register_callbacks(void);
+static void leave_slot(void);
+static void on_transaction_end(XactEvent event, void *arg);
+static void on_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
+static void on_backend_exit(int code, Datum arg);
+static bool post(const Submission *submission, Slot *slot);
+static SlotState slot_state(Slot *slot, SubmissionAnswer *answer);
+static bool withdraw(Slot *slot, SubmissionAnswer *answer);
+static void refuse_unanswered(SubmissionAnswer *answer);
+static TimestampTz earliest_timer(void);
+
+static void
+wake(int proc)
+{
+	if (proc >= 0)
+		SetLatch(&ProcGlobal->allProcs[proc].procLatch);
+}
+
+static Slot *
+my_slot(void)
+{
+	return &slots[sparky_my_proc_number()];
+}
+
+/* ---- setting up ---- */
+
+void
+sparky_shmem_define(void)
+{
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+static Size
+shared_size(void)
+{
+	Size		size = MAXALIGN(sizeof(SharedState));
+
+	size = add_size(size, MAXALIGN(mul_size(sizeof(DatabaseEntry), sparky_max_databases)));
+	size = add_size(size, MAXALIGN(mul_size(sizeof(Slot), MaxBackends)));
+	return add_size(size, MAXALIGN(mul_size(sizeof(Submission), MaxBackends)));
+}
+
+static void
+request_shmem(void)
+{
+	if (previous_request)
+		previous_request();
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche("sparky", 1);
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+	char	   *base;
+
+	if (previous_startup)
+		previous_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("sparky", shared_size(), &found);
+	if (!found)
+	{
+		memset(shared, 0, shared_size());
+		shared->lock = &(GetNamedLWLockTranche("sparky"))->lock;
+		shared->launcher_proc = -1;
+		shared->databases = sparky_max_databases;
+		shared->slots = MaxBackends;
+	}
+	base = (char *) shared + MAXALIGN(sizeof(SharedState));
+	entries = (DatabaseEntry *) base;
+	base += MAXALIGN(mul_size(sizeof(DatabaseEntry), shared->databases));
+	slots = (Slot *) base;
+	base += MAXALIGN(mul_size(sizeof(Slot), shared->slots));
+	submissions = (Submission *) base;
+	LWLockRelease(AddinShmemInitLock);
+}
+
+bool
+sparky_shmem_present(void)
+{
+	return shared != NULL;
+}
+
+int
+sparky_shmem_databases(void)
+{
+	return shared->databases;
+}
+
+DatabaseEntry *
+sparky_shmem_entry(int index)
+{
+	return &entries[index];
+}
+
+void
+sparky_shmem_lock(bool exclusive)
+{
+	LWLockAcquire(shared->lock, exclusive ? LW_EXCLUSIVE : LW_SHARED);
+}
+
+void
+sparky_shmem_unlock(void)
+{
+	LWLockRelease(shared->lock);
+}
+
+DatabaseEntry *
+sparky_shmem_find(Oid database)
+{
+	for (int i = 0; i < shared->databases; i++)
+		if (entries[i].database == database)
+			return &entries[i];
+	return NULL;
+}
+
+DatabaseEntry *
+sparky_shmem_make(Oid database)
+{
+	DatabaseEntry *entry = sparky_shmem_find(database);
+
+	if (entry == NULL && (entry = sparky_shmem_find(InvalidOid)) != NULL)
+	{
+		memset(entry, 0, sizeof(*entry));
+		entry->database = database;
+	}
+	return entry;
+}
+
+void
+sparky_shmem_set_launcher(bool here)
+{
+	sparky_shmem_lock(true);
+	shared->launcher_proc = here ? sparky_my_proc_number() : -1;
+	sparky_shmem_unlock();
+}
+
+void
+sparky_shmem_wake_launcher(bool rescan)
+{
+	sparky_shmem_lock(true);
+	if (rescan)
+		shared->rescan = true;
+	wake(shared->launcher_proc);
+	sparky_shmem_unlock();
+}
+
+bool
+sparky_shmem_take_rescan(void)
+{
+	bool		rescan;
+
+	sparky_shmem_lock(true);
+	rescan = shared->rescan;
+	shared->rescan = false;
+	sparky_shmem_unlock();
+	return rescan;
+}
+
+/* ---- the caller's side ---- */
+
+void
+sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer)
+{
+	TimestampTz until,
+				patience;
+	Slot	   *slot;
+
+	memset(answer, 0, sizeof(*answer));
+	answer->result = SUBMISSION_REFUSED;
+	if (shared == NULL)
+	{
+		answer->error = WORD_WORKER_DOWN;
+		return;
+	}
+	register_callbacks();
+	slot = my_slot();
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sparky_accept_timeout);
+	until = Min(until, earliest_timer());
+	patience = TimestampTzPlusMilliseconds(until, sparky_lease_time + TAKEN_PATIENCE_MS);
+
+	/* The abort callbacks withdraw if the wait below throws. */
+	for (bool posted = false;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		SlotState	state;
+
+		if (!posted)
+			posted = post(submission, slot);
+		state = slot_state(slot, answer);
+		if (posted && state == SLOT_ANSWERED)
+			break;
+		if (now >= until && (state != SLOT_TAKEN || !posted || now >= patience) && withdraw(slot, answer))
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 posted && now < until ? Min(WAIT_STEP_MS, TimestampDifferenceMilliseconds(now, until) + 1) : 10,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	leave_slot();
+}
+
+/* False while the worker still has to free the slot of an earlier, abandoned submission. */
+static bool
+post(const Submission *submission, Slot *slot)
+{
+	DatabaseEntry *entry;
+	bool		posted = false;
+
+	sparky_shmem_lock(true);
+	if (slot->state == SLOT_FREE)
+	{
+		submissions[slot - slots] = *submission;
+		slot->state = SLOT_POSTED;
+		slot->database = MyDatabaseId;
+		slot->sequence++;
+		slot->not_before = 0;
+		posted = true;
+		entry = sparky_shmem_find(MyDatabaseId);
+		if (entry != NULL)
+		{
+			entry->posted++;
+			if (entry->worker_pid != 0)
+				wake(entry->worker_proc);
+		}
+	}
+	sparky_shmem_unlock();
+	return posted;
+}
+
+static SlotState
+slot_state(Slot *slot, SubmissionAnswer *answer)
+{
+	SlotState	state;
+
+	sparky_shmem_lock(false);
+	state = slot->state;
+	if (state == SLOT_ANSWERED)
+		*answer = slot->answer;
+	sparky_shmem_unlock();
+	return state;
+}
+
+/* Give up waiting for acceptance; false if the answer came in the last moment. */
+static bool
+withdraw(Slot *slot, SubmissionAnswer *answer)
+{
+	SlotState	state = slot_state(slot, answer);
+
+	if (state == SLOT_ANSWERED)
+		return false;
+	leave_slot();
+	refuse_unanswered(answer);
+	return true;
+}
+
+static void
+refuse_unanswered(SubmissionAnswer *answer)
+{
+	DatabaseEntry *entry;
+
+	sparky_shmem_lock(false);
+	entry = sparky_shmem_find(MyDatabaseId);
+	answer->error = entry != NULL && entry->worker_pid != 0 ? WORD_OVERLOADED : WORD_WORKER_DOWN;
+	sparky_shmem_unlock();
+	answer->result = SUBMISSION_REFUSED;
+	answer->retry_after = 5;
+}
+
+/* Whatever state my slot is in, I want nothing of it any more. */
+static void
+leave_slot(void)
+{
+	Slot	   *slot = my_slot();
+	DatabaseEntry *entry;
+
+	sparky_shmem_lock(true);
+	switch (slot->state)
+	{
+		case SLOT_POSTED:
+			entry = sparky_shmem_find(slot->database);
+			if (entry != NULL && entry->posted > 0)
+				entry->posted--;
+			slot->state = SLOT_FREE;
+			break;
+		case SLOT_TAKEN:
+			slot->state = SLOT_ABANDONED;
+			break;
+		case SLOT_ANSWERED:
+			slot->state = SLOT_FREE;
+			break;
+		case SLOT_FREE:
+		case SLOT_ABANDONED:
+			break;
+	}
+	slot->waiting = false;
+	sparky_shmem_unlock();
+}
+
+static void
+register_callbacks(void)
+{
+	if (callbacks_registered)
+		return;
+	before_shmem_exit(on_backend_exit, (Datum) 0);
+	RegisterXactCallback(on_transaction_end, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
+	callbacks_registered = true;
+}
+
+static void
+on_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		leave_slot();
+}
+
+static void
+on_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		leave_slot();
+}
+
+static void
+on_backend_exit(int code, Datum arg)
+{
+	leave_slot();
+}
+
+/* ---- waiting for a job ---- */
+
+/* The armed statement or transaction timer, less a margin; far away if none. */
+static TimestampTz
+earliest_timer(void)
+{
+	TimestampTz first = DT_NOEND;
+
+	if (get_timeout_active(STATEMENT_TIMEOUT))
+		first = get_timeout_finish_time(STATEMENT_TIMEOUT);
+#ifdef SPARKY_HAVE_TRANSACTION_TIMEOUT
+	if (get_timeout_active(TRANSACTION_TIMEOUT))
+		first = Min(first, get_timeout_finish_time(TRANSACTION_TIMEOUT));
+#endif
+	return first == DT_NOEND ? first : TimestampTzPlusMilliseconds(first, -TIMER_MARGIN_MS);
+}
+
+bool
+sparky_wait_begin(JobWait *wait, const pg_uuid_t *job_id, const pg_uuid_t *user_id, int wait_ms)
+{
+	Slot	   *slot;
+	int			all = 0,
+				own = 0;
+
+	wait->job_id = *job_id;
+	wait->user_id = *user_id;
+	wait->until = Min(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms), earliest_timer());
+	wait->registered = false;
+	if (shared == NULL || wait_ms <= 0 || GetCurrentTimestamp() >= wait->until)
+		return false;
+	register_callbacks();
+	slot = my_slot();
+	sparky_shmem_lock(true);
+	for (int i = 0; i < shared->slots; i++)
+	{
+		if (!slots[i].waiting || slots[i].wait_database != MyDatabaseId || &slots[i] == slot)
+			continue;
+		all++;
+		if (memcmp(&slots[i].wait_user, user_id, sizeof(*user_id)) == 0)
+			own++;
+	}
+	if (all < sparky_max_waiting_calls && own < sparky_max_waiting_calls_per_user)
+	{
+		slot->waiting = wait->registered = true;
+		slot->ended = false;
+		slot->wait_job = *job_id;
+		slot->wait_user = *user_id;
+		slot->wait_database = MyDatabaseId;
+	}
+	sparky_shmem_unlock();
+	return wait->registered;
+}
+
+bool
+sparky_wait_step(JobWait *wait)
+{
+	Slot	   *slot = my_slot();
+	TimestampTz look = Min(wait->until, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_STEP_MS));
+
+	if (!wait->registered)
+		return false;
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		bool		ended;
+
+		sparky_shmem_lock(true);
+		ended = slot->ended;
+		slot->ended = false;
+		sparky_shmem_unlock();
+		if (ended)
+			return true;
+		if (now >= look)
+			return now < wait->until;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, look) + 1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+sparky_wait_end(JobWait *wait)
+{
+	if (!wait->registered)
+		return;
+	sparky_shmem_lock(true);
+	my_slot()->waiting = false;
+	sparky_shmem_unlock();
+	wait->registered = false;
+}
+
+/* ---- the worker's side ---- */
+
+int
+sparky_mailbox_take(MailboxItem *items, int size, int64 incarnation)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DatabaseEntry *entry;
+	int			taken = 0;
+
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(MyDatabaseId);
+	if (entry != NULL && entry->posted > 0)
+		for (int i = 0; i < shared->slots && taken < size; i++)
+		{
+			Slot	   *slot = &slots[i];
+
+			if (slot->state != SLOT_POSTED || slot->database != MyDatabaseId || slot->not_before > now)
+				continue;
+			slot->state = SLOT_TAKEN;
+			slot->incarnation = incarnation;
+			entry->posted--;
+			items[taken].slot = i;
+			items[taken].sequence = slot->sequence;
+			items[taken++].submission = submissions[i];
+		}
+	sparky_shmem_unlock();
+	return taken;
+}
+
+/* The slot still holds what this worker took; lock held. Frees it when its caller has left. */
+static Slot *
+still_mine(const MailboxItem *item)
+{
+	Slot	   *slot = &slots[item->slot];
+	DatabaseEntry *entry = sparky_shmem_find(MyDatabaseId);
+
+	if (slot->sequence != item->sequence || entry == NULL || entry->incarnation != slot->incarnation ||
+		entry->worker_pid != MyProcPid)
+		return NULL;
+	if (slot->state == SLOT_ABANDONED)
+	{
+		slot->state = SLOT_FREE;
+		wake(item->slot);
+		return NULL;
+	}
+	return slot->state == SLOT_TAKEN ? slot : NULL;
+}
+
+void
+sparky_mailbox_answer(const MailboxItem *item, const SubmissionAnswer *answer)
+{
+	Slot	   *slot;
+
+	sparky_shmem_lock(true);
+	slot = still_mine(item);
+	if (slot != NULL)
+	{
+		slot->answer = *answer;
+		slot->state = SLOT_ANSWERED;
+		wake(item->slot);
+	}
+	sparky_shmem_unlock();
+}
+
+void
+sparky_mailbox_postpone(const MailboxItem *item, int delay_ms)
+{
+	Slot	   *slot;
+
+	sparky_shmem_lock(true);
+	slot = still_mine(item);
+	if (slot != NULL)
+	{
+		slot->state = SLOT_POSTED;
+		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+		sparky_shmem_find(MyDatabaseId)->posted++;
+	}
+	sparky_shmem_unlock();
+}
+
+void
+sparky_mailbox_recover(void)
+{
+	DatabaseEntry *entry;
+
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(MyDatabaseId);
+	if (entry != NULL)
+		entry->posted = 0;
+	for (int i = 0; i < shared->slots; i++)
+	{
+		Slot	   *slot = &slots[i];
+
+		if (slot->database != MyDatabaseId)
+			continue;
+		if (slot->state == SLOT_ABANDONED)
+			slot->state = SLOT_FREE;
+		if (slot->state == SLOT_TAKEN)
+		{
+			slot->state = SLOT_POSTED;
+			slot->not_before = 0;
+		}
+		if (slot->state == SLOT_POSTED && entry != NULL)
+			entry->posted++;
+	}
+	sparky_shmem_unlock();
+}
+
+int
+sparky_mailbox_due(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz first = DT_NOEND;
+	DatabaseEntry *entry;
+
+	sparky_shmem_lock(false);
+	entry = sparky_shmem_find(MyDatabaseId);
+	if (entry != NULL && entry->posted > 0)
+		for (int i = 0; i < shared->slots; i++)
+			if (slots[i].state == SLOT_POSTED && slots[i].database == MyDatabaseId)
+				first = Min(first, slots[i].not_before);
+	sparky_shmem_unlock();
+	if (first == DT_NOEND)
+		return -1;
+	return first <= now ? 0 : (int) TimestampDifferenceMilliseconds(now, first) + 1;
+}
+
+void
+sparky_wait_wake(const pg_uuid_t *jobs, int count)
+{
+	sparky_shmem_lock(true);
+	for (int i = 0; i < shared->slots; i++)
+	{
+		if (!slots[i].waiting || slots[i].wait_database != MyDatabaseId)
+			continue;
+		for (int j = 0; j < count; j++)
+			if (memcmp(&slots[i].wait_job, &jobs[j], sizeof(pg_uuid_t)) == 0)
+			{
+				slots[i].ended = true;
+				wake(i);
+				break;
+			}
+	}
+	sparky_shmem_unlock();
+}

@@ -1,0 +1,149 @@
+/*
+ * shmem.h: the shared struct: one entry per served database, one mailbox slot
+ * per backend, and who waits for which job.
+ *
+ * A caller posts a submission in its own slot and sleeps on its latch; the
+ * worker takes it, commits, writes the answer, sets the latch.  States go
+ * FREE -> POSTED -> TAKEN -> ANSWERED -> FREE; a caller that leaves makes
+ * POSTED FREE (withdrawn: nothing happened) and TAKEN ABANDONED (the worker
+ * frees it).  All under one LWLock that is held for copying only.
+ */
+#ifndef SPARKY_SHMEM_H
+#define SPARKY_SHMEM_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+#include "gemini.h"
+#include "outcome.h"
+
+#define SPARKY_TOOL_ID_BYTES 128
+#define SPARKY_PATH_BYTES 2048			/* 500 characters of UTF-8 */
+#define SPARKY_KEY_BYTES 801			/* 200 characters */
+#define SPARKY_PARAMETERS_BYTES 4097
+
+/* What a caller asks of the worker.  The caller has checked all of it; the worker checks money, limits and races. */
+typedef struct Submission
+{
+	pg_uuid_t	job_id;			/* made by the caller: a repeat is the same job */
+	pg_uuid_t	user_id;
+	GenerationKind kind;
+	bool		refresh;
+	int			tool_revision;
+	char		tool_id[SPARKY_TOOL_ID_BYTES];
+	char		source_path[SPARKY_PATH_BYTES];		/* with bucket */
+	char		image_hash[65];
+	char		cache_key[65];
+	char		idempotency_key[SPARKY_KEY_BYTES];	/* '' = none */
+	char		fingerprint[65];
+	char		parameters[SPARKY_PARAMETERS_BYTES];	/* JSON text as sent */
+} Submission;
+
+typedef enum SubmissionResult
+{
+	SUBMISSION_REFUSED,			/* error says why */
+	SUBMISSION_ACCEPTED,		/* a new job, held and committed */
+	SUBMISSION_JOINED,			/* somebody's identical job in flight, or the idempotency key's job */
+	SUBMISSION_CACHED,			/* the result came into the cache meanwhile: look again */
+	SUBMISSION_STALE			/* the tool changed since the caller read it: read again */
+} SubmissionResult;
+
+typedef struct SubmissionAnswer
+{
+	SubmissionResult result;
+	ErrorWord	error;
+	int			retry_after;	/* seconds, 0 = not told */
+	pg_uuid_t	job_id;			/* the job to wait for */
+} SubmissionAnswer;
+
+/*
+ * Post a submission and wait until the worker answered, at most
+ * sparky.accept_timeout.  Never returns with a submission still posted: it is
+ * withdrawn on timeout (REFUSED, overloaded or worker_down) and on ERROR (cancel,
+ * statement timeout, termination).  Call outside an owner scope's SPI work; no lock held.
+ */
+extern void sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer);
+
+/*
+ * Wait until the job ended, but not past wait_ms nor past the armed statement or
+ * transaction timer less 500 ms, nor at all when sparky.max_waiting_calls or
+ * max_waiting_calls_per_user others wait.  Wakes at least every second so that the caller can
+ * look at the row: returns true when the worker said that the job ended or when a second passed
+ * (look, and call again with the same deadline), false when there is no more time or no place to wait.
+ */
+typedef struct JobWait
+{
+	pg_uuid_t	job_id;
+	pg_uuid_t	user_id;
+	TimestampTz until;
+	bool		registered;
+} JobWait;
+extern bool sparky_wait_begin(JobWait *wait, const pg_uuid_t *job_id, const pg_uuid_t *user_id, int wait_ms);
+extern bool sparky_wait_step(JobWait *wait);
+extern void sparky_wait_end(JobWait *wait);		/* also done by abort and exit */
+
+/* ---- what follows is for the launcher and the worker ---- */
+
+/*
+ * One entry per database.  served: the last probe found extension and owner.
+ * incarnation names the worker that owns the entry now: one that finds another
+ * number there was replaced while it was frozen, and exits.
+ */
+typedef struct DatabaseEntry
+{
+	Oid			database;		/* InvalidOid: entry is free */
+	Oid			owner;			/* data owner, as the probe found it */
+	bool		served;
+	bool		probe_due;		/* somebody said that something changed */
+	int			suspended;		/* DROP, RENAME, TEMPLATE in progress: keep out */
+	pid_t		worker_pid;		/* 0: none */
+	int			worker_proc;	/* its index in ProcGlobal->allProcs */
+	bool		ready;			/* takes submissions */
+	int64		incarnation;
+	TimestampTz heartbeat;
+	pid_t		probe_pid;
+	int			posted;			/* slots in SLOT_POSTED, so that an idle worker need not look at all slots */
+	/* for health() */
+	int			running_calls;
+	int64		memory_used;
+	TimestampTz started_at;
+	char		trouble[160];	/* why there is no worker, in words; never a secret */
+} DatabaseEntry;
+
+extern void sparky_shmem_define(void);
+extern bool sparky_shmem_present(void);		/* preloaded? */
+extern int	sparky_shmem_databases(void);	/* number of entries */
+extern DatabaseEntry *sparky_shmem_entry(int index);
+extern void sparky_shmem_lock(bool exclusive);
+extern void sparky_shmem_unlock(void);
+/* Both with the lock held. find: NULL if unknown; make: NULL if all entries are taken. */
+extern DatabaseEntry *sparky_shmem_find(Oid database);
+extern DatabaseEntry *sparky_shmem_make(Oid database);
+
+/* The launcher's latch. */
+extern void sparky_shmem_set_launcher(bool here);
+extern void sparky_shmem_wake_launcher(bool rescan);
+extern bool sparky_shmem_take_rescan(void);
+
+/* The worker's side of the mailbox. */
+typedef struct MailboxItem
+{
+	int			slot;
+	uint64		sequence;
+	Submission	submission;
+} MailboxItem;
+/* Take up to size posted submissions of this database; returns how many. */
+extern int	sparky_mailbox_take(MailboxItem *items, int size, int64 incarnation);
+/* Answer a taken one (nothing happens if its caller or this worker has been given up). */
+extern void sparky_mailbox_answer(const MailboxItem *item, const SubmissionAnswer *answer);
+/* Put a taken one back: it is offered again not before delay_ms from now. */
+extern void sparky_mailbox_postpone(const MailboxItem *item, int delay_ms);
+/* At a worker's start: what a dead one had taken is posted again. */
+extern void sparky_mailbox_recover(void);
+/* ms until a postponed submission is due, -1: none. */
+extern int	sparky_mailbox_due(void);
+/* Wake everyone who waits for one of these jobs. After the commit. */
+extern void sparky_wait_wake(const pg_uuid_t *jobs, int count);
+
+#endif

@@ -1,0 +1,386 @@
+/*
+ * worker.c: one process, one loop, for one database.
+ *
+ * The loop: take submissions, claim ready jobs, drive the transfers, settle
+ * what ended, sweep, and then wait in one place for all of it: the latch, the
+ * postmaster, and libcurl's sockets behind one epoll descriptor.  No
+ * transaction is open while it waits.
+ *
+ * The worker is the data owner, never a superuser unless that is the owner: a
+ * trigger that the owner added runs as he would run it himself.  An error in a
+ * step is caught there (batch.c); one that gets here ends the process, and the
+ * launcher starts another, which takes over the leases.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "launcher.h"
+#include "settings.h"
+#include "shmem.h"
+#include "worker.h"
+
+/* Longest wait, however idle: the heartbeat must be seen, and a row that nobody told of be found. */
+#define IDLE_MS 1000
+#define RESTORE_NAP_MS 500
+
+Worker		sparky_worker;
+
+static void enter(Oid database, Oid *owner);
+static void leave(int code, Datum argument);
+static void settle_in(void);
+static void own_session_settings(void);
+static bool extension_gone(void);
+static void wait_until_complete(void);
+static bool check_missing(void *arg);
+static bool check_identity(void *arg);
+static bool take_incarnation(void *arg);
+static void loop(void);
+static void beat(void);
+static void collect(void);
+static long nap(void);
+static void wait_for_anything(WaitEventSet *events);
+
+void
+sparky_worker_main(Datum argument)
+{
+	Oid			database = DatumGetObjectId(argument);
+	Oid			owner;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, SIG_IGN);
+	enter(database, &owner);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, owner, 0);
+	settle_in();
+	loop();
+}
+
+/* Write my pid into the entry before connecting: whoever empties the database will see it. */
+static void
+enter(Oid database, Oid *owner)
+{
+	DatabaseEntry *entry;
+	bool		mine;
+
+	before_shmem_exit(leave, ObjectIdGetDatum(database));
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(database);
+	mine = entry != NULL && entry->suspended == 0 && entry->served && entry->worker_pid == 0;
+	if (mine)
+	{
+		entry->worker_pid = MyProcPid;
+		entry->worker_proc = sparky_my_proc_number();
+		entry->ready = false;
+		entry->incarnation = 0;
+		entry->heartbeat = entry->started_at = GetCurrentTimestamp();
+		*owner = entry->owner;
+	}
+	sparky_shmem_unlock();
+	if (!mine)
+		proc_exit(0);
+}
+
+static void
+leave(int code, Datum argument)
+{
+	DatabaseEntry *entry;
+
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(DatumGetObjectId(argument));
+	if (entry != NULL && entry->worker_pid == MyProcPid)
+	{
+		entry->worker_pid = 0;
+		entry->ready = false;
+		entry->incarnation = 0;
+		entry->running_calls = 0;
+		entry->memory_used = 0;
+	}
+	sparky_shmem_unlock();
+	sparky_shmem_wake_launcher(false);
+}
+
+/* From a fresh connection to a worker that serves. */
+static void
+settle_in(void)
+{
+	DatabaseEntry *entry;
+
+	own_session_settings();
+	pgstat_report_appname("sparky worker");
+	dlist_init(&sparky_worker.running);
+	dlist_init(&sparky_worker.finished);
+	wait_until_complete();
+	if (!sparky_batch_once(BATCH_CLAIM, check_identity, NULL) ||
+		!sparky_batch_once(BATCH_CLAIM, take_incarnation, &sparky_worker.incarnation))
+		ereport(FATAL, (errmsg("sparky: the worker could not take up its work")));
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(MyDatabaseId);
+	if (entry != NULL && entry->worker_pid == MyProcPid)
+	{
+		entry->incarnation = sparky_worker.incarnation;
+		entry->ready = true;
+		entry->trouble[0] = '\0';
+	}
+	sparky_shmem_unlock();
+	sparky_mailbox_recover();
+	MemoryContextSwitchTo(TopMemoryContext);
+	sparky_worker.http = sparky_http_create(sparky_max_concurrent_calls);
+	sparky_worker.claim_due = sparky_worker.answered_due = true;
+	sparky_worker.next_run = DT_NOEND;
+	ereport(LOG, (errmsg("sparky worker for database %u is ready (incarnation %lld)",
+						 MyDatabaseId, (long long) sparky_worker.incarnation)));
+}
+
+/* What ALTER ROLE or ALTER DATABASE may have set for the owner's sessions is not meant for this one. */
+static void
+own_session_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"lock_timeout", "20ms"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"row_security", "on"},
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	/* A committed answer must survive a crash, whatever the role was given. */
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+}
+
+static bool
+extension_gone(void)
+{
+	bool		gone;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	gone = !OidIsValid(get_extension_oid("sparky", true));
+	CommitTransactionCommand();
+	return gone;
+}
+
+/* The extension was dropped: nothing of ours runs here until it comes back. */
+static void
+exit_if_gone(void)
+{
+	DatabaseEntry *entry;
+
+	if (!extension_gone())
+		return;
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(MyDatabaseId);
+	if (entry != NULL && entry->worker_pid == MyProcPid)
+	{
+		entry->served = false;
+		entry->probe_due = true;
+	}
+	sparky_shmem_unlock();
+	proc_exit(0);
+}
+
+/* A restore makes indexes, constraints and triggers last: keep out of it until all are there. */
+static void
+wait_until_complete(void)
+{
+	char		missing[160];
+	bool		told = false;
+
+	for (;;)
+	{
+		DatabaseEntry *entry;
+
+		exit_if_gone();
+		missing[0] = '\0';
+		if (sparky_batch_once(BATCH_CLAIM, check_missing, missing) && missing[0] == '\0')
+			return;
+		if (!told)
+			ereport(LOG, (errmsg("sparky: waiting for a complete schema"), errdetail("Missing: %s", missing)));
+		told = true;
+		sparky_shmem_lock(true);
+		entry = sparky_shmem_find(MyDatabaseId);
+		if (entry != NULL && entry->worker_pid == MyProcPid)
+			snprintf(entry->trouble, sizeof(entry->trouble), "waiting for a complete schema: %.100s", missing);
+		sparky_shmem_unlock();
+		pgstat_report_activity(STATE_IDLE, "waiting for a complete schema");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RESTORE_NAP_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static bool
+check_missing(void *arg)
+{
+	char	   *missing = sparky_queue_missing_objects();
+
+	strlcpy(arg, missing ? missing : "", 160);
+	return true;
+}
+
+static bool
+check_identity(void *arg)
+{
+	int			voided;
+
+	if (sparky_queue_check_identity(GetCurrentTimestamp(), &voided))
+		ereport(LOG, (errmsg("sparky: this database is a copy: %d jobs of its original were voided", voided)));
+	return true;
+}
+
+static bool
+take_incarnation(void *arg)
+{
+	*(int64 *) arg = sparky_queue_next_incarnation();
+	return true;
+}
+
+/* ---- the loop ---- */
+
+static void
+loop(void)
+{
+	MemoryContext round = AllocSetContextCreate(TopMemoryContext, "sparky round", ALLOCSET_DEFAULT_SIZES);
+	WaitEventSet *events = sparky_create_wait_event_set(3);
+
+	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(events, WL_SOCKET_READABLE, sparky_http_descriptor(sparky_worker.http), NULL, NULL);
+
+	for (;;)
+	{
+		MemoryContextReset(round);
+		MemoryContextSwitchTo(round);
+		beat();
+		while (sparky_worker_accept())
+			CHECK_FOR_INTERRUPTS();
+		if (GetCurrentTimestamp() >= sparky_worker.next_sweep)
+		{
+			exit_if_gone();
+			sparky_worker_sweep();
+		}
+		sparky_http_drive(sparky_worker.http);
+		collect();
+		while (sparky_worker_settle())
+			CHECK_FOR_INTERRUPTS();
+		if (sparky_worker.answered_due && GetCurrentTimestamp() >= sparky_worker.next_answered)
+			(void) sparky_worker_settle_answered();
+		/* Last, so that what has just ended makes room; the next drive() sends what is started here. */
+		if (sparky_worker.claim_due || GetCurrentTimestamp() >= sparky_worker.next_run)
+			while (sparky_worker_claim())
+				CHECK_FOR_INTERRUPTS();
+		wait_for_anything(events);
+	}
+}
+
+/* Show that this worker moves; find out whether it was replaced while it did not. */
+static void
+beat(void)
+{
+	DatabaseEntry *entry;
+	bool		mine;
+
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	sparky_shmem_lock(true);
+	entry = sparky_shmem_find(MyDatabaseId);
+	mine = entry != NULL && entry->worker_pid == MyProcPid && entry->incarnation == sparky_worker.incarnation;
+	if (mine)
+	{
+		entry->heartbeat = GetCurrentTimestamp();
+		entry->running_calls = sparky_worker.running_count;
+	}
+	sparky_shmem_unlock();
+	if (!mine)
+	{
+		ereport(LOG, (errmsg("sparky: worker %d was replaced and exits", MyProcPid)));
+		proc_exit(0);
+	}
+}
+
+/* Transfers that ended become calls to settle. */
+static void
+collect(void)
+{
+	HttpResult	result;
+	Call	   *call;
+
+	while ((call = sparky_http_take(sparky_worker.http, &result)) != NULL)
+	{
+		dlist_delete(&call->node);
+		sparky_worker.running_count--;
+		sparky_call_finish(call, &result);
+		dlist_push_tail(&sparky_worker.finished, &call->node);
+		sparky_worker.finished_count++;
+	}
+}
+
+static long
+until(TimestampTz then, TimestampTz now, long most)
+{
+	return then <= now ? 0 : Min(most, TimestampDifferenceMilliseconds(now, then) + 1);
+}
+
+/* How long the loop may sleep if nothing happens. */
+static long
+nap(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		longest = Min(IDLE_MS, sparky_lease_time / 4);
+	long		http = sparky_http_timeout(sparky_worker.http);
+	int			posted = sparky_mailbox_due();
+	dlist_iter	iter;
+
+	if (http >= 0)
+		longest = Min(longest, http);
+	if (posted >= 0)
+		longest = Min(longest, posted);
+	longest = until(sparky_worker.next_sweep, now, longest);
+	if (sparky_worker.next_run != DT_NOEND)
+		longest = until(sparky_worker.next_run, now, longest);
+	if (sparky_worker.answered_due)
+		longest = until(sparky_worker.next_answered, now, longest);
+	dlist_foreach(iter, &sparky_worker.finished)
+		longest = until(dlist_container(Call, node, iter.cur)->not_before, now, longest);
+	return longest;
+}
+
+static void
+wait_for_anything(WaitEventSet *events)
+{
+	WaitEvent	occurred[3];
+	char		activity[80];
+
+	snprintf(activity, sizeof(activity), "%d calls in flight, %d to settle", sparky_worker.running_count, sparky_worker.finished_count);
+	pgstat_report_activity(STATE_IDLE, activity);
+	(void) WaitEventSetWait(events, nap(), occurred, lengthof(occurred), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	pgstat_report_activity(STATE_RUNNING, activity);
+}

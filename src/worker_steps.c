@@ -1,0 +1,626 @@
+/*
+ * worker_steps.c: what the loop does between two waits: accept, claim, settle,
+ * sweep.
+ *
+ * Rules.  A caller is woken only after the commit that his answer tells of.
+ * A call that ended is settled in one commit with everything it changes; if a
+ * lock is in the way of that, a good answer is at least made durable, and the
+ * rest follows.  A call that nobody can settle any more (its fence is gone) is
+ * forgotten.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "credits.h"
+#include "owner.h"
+#include "settings.h"
+#include "shmem.h"
+#include "tools.h"
+#include "worker.h"
+
+#define POSTPONE_MS 50
+#define ANSWERED_FIRST_PAUSE_MS 100
+#define ANSWERED_LONGEST_PAUSE_MS 5000
+#define SWEEP_MS 1000
+/* Expected size of an answer: what a new call is counted with beside its photo. */
+#define EXPECTED_ANSWER_BYTES (2 * 1024 * 1024)
+/* A rate limit without RetryInfo pauses its model this long. */
+#define DEFAULT_PAUSE_S 1.0
+
+typedef struct AcceptItem
+{
+	MailboxItem mail;
+	SubmissionAnswer answer;
+} AcceptItem;
+
+typedef struct ClaimItem
+{
+	Job		   *job;
+	Call	   *call;			/* NULL: no call came of it */
+	bool		ended;
+} ClaimItem;
+
+typedef struct AnsweredItem
+{
+	Job		   *job;
+	bool		ended;
+} AnsweredItem;
+
+static AcceptBatch accept_batch;
+static TimestampTz batch_now;
+
+static bool accept_item(void *arg);
+static ErrorWord word_of_failure(int sqlstate);
+static int	calls_to_claim(void);
+static char *paused_models(void);
+static TimestampTz pauses_end(TimestampTz now);
+static bool read_ready(void *arg);
+static bool claim_item(void *arg);
+static bool claim_failed(void *arg);
+static void start_claimed(ClaimItem *items, int count);
+static bool settle_item(void *arg);
+static bool keep_item(void *arg);
+static void after_settlement(Call *call);
+static bool read_answered(void *arg);
+static bool answered_item(void *arg);
+static bool sweep_rows(void *arg);
+
+static void
+wake_job(const Job *job)
+{
+	sparky_wait_wake(&job->id, 1);
+}
+
+/* ---- accept ---- */
+
+bool
+sparky_worker_accept(void)
+{
+	static MailboxItem mails[SPARKY_BATCH];
+	AcceptItem *items;
+	void	   *pointers[SPARKY_BATCH];
+	ItemResult	results[SPARKY_BATCH];
+	int			failed_with[SPARKY_BATCH];
+	int			count = sparky_mailbox_take(mails, SPARKY_BATCH, sparky_worker.incarnation);
+
+	if (count == 0)
+		return false;
+	items = palloc0(sizeof(AcceptItem) * count);
+	for (int i = 0; i < count; i++)
+	{
+		items[i].mail = mails[i];
+		pointers[i] = &items[i];
+	}
+	accept_batch.calls_today = -1;
+	batch_now = GetCurrentTimestamp();
+	sparky_batch_run(BATCH_ACCEPT, pointers, count, accept_item, results, failed_with);
+	for (int i = 0; i < count; i++)
+	{
+		if (results[i] == ITEM_POSTPONED)
+		{
+			sparky_mailbox_postpone(&items[i].mail, POSTPONE_MS);
+			continue;
+		}
+		if (results[i] == ITEM_FAILED)
+		{
+			items[i].answer.result = SUBMISSION_REFUSED;
+			items[i].answer.error = word_of_failure(failed_with[i]);
+		}
+		if (items[i].answer.result == SUBMISSION_ACCEPTED)
+			sparky_worker.claim_due = true;
+		sparky_mailbox_answer(&items[i].mail, &items[i].answer);
+	}
+	return count == SPARKY_BATCH;
+}
+
+static bool
+accept_item(void *arg)
+{
+	AcceptItem *item = arg;
+
+	return sparky_queue_accept(&item->mail.submission, batch_now, &accept_batch, &item->answer);
+}
+
+/* The user, or the tool, was deleted while his request was on its way. */
+static ErrorWord
+word_of_failure(int sqlstate)
+{
+	return sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ? WORD_ACCOUNT_GONE : WORD_OVERLOADED;
+}
+
+/* ---- claim ---- */
+
+typedef struct ReadyList
+{
+	MemoryContext context;
+	Job		   *jobs;
+	int			count;
+	int			limit;
+} ReadyList;
+
+bool
+sparky_worker_claim(void)
+{
+	ReadyList	ready = {CurrentMemoryContext, NULL, 0, calls_to_claim()};
+	ClaimItem	items[SPARKY_BATCH];
+	void	   *pointers[SPARKY_BATCH];
+	ItemResult	results[SPARKY_BATCH];
+	bool		postponed = false;
+
+	if (ready.limit <= 0)
+	{
+		/* Full: a call that ends makes room and brings us back. */
+		sparky_worker.claim_due = true;
+		sparky_worker.next_run = DT_NOEND;
+		return false;
+	}
+	sparky_worker.claim_due = false;
+	if (!sparky_batch_once(BATCH_CLAIM, read_ready, &ready))
+	{
+		sparky_worker.next_run = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), POSTPONE_MS);
+		return false;
+	}
+	memset(items, 0, sizeof(items));
+	for (int i = 0; i < ready.count; i++)
+	{
+		items[i].job = &ready.jobs[i];
+		pointers[i] = &items[i];
+	}
+	batch_now = GetCurrentTimestamp();
+	sparky_batch_run(BATCH_CLAIM, pointers, ready.count, claim_item, results, NULL);
+	for (int i = 0; i < ready.count; i++)
+	{
+		if (results[i] == ITEM_FAILED)
+			(void) sparky_batch_once(BATCH_CLAIM, claim_failed, items[i].job);
+		if (results[i] != ITEM_DONE && items[i].call != NULL)
+		{
+			sparky_call_free(items[i].call);
+			items[i].call = NULL;
+		}
+		postponed |= results[i] == ITEM_POSTPONED;
+	}
+	start_claimed(items, ready.count);
+	if (postponed)
+		sparky_worker.next_run = Min(sparky_worker.next_run, TimestampTzPlusMilliseconds(batch_now, POSTPONE_MS));
+	return ready.count == ready.limit && !postponed;
+}
+
+size_t
+sparky_worker_memory(void)
+{
+	dlist_iter	iter;
+	size_t		used = 0;
+
+	dlist_foreach(iter, &sparky_worker.running)
+		used += sparky_call_memory(dlist_container(Call, node, iter.cur));
+	dlist_foreach(iter, &sparky_worker.finished)
+		used += sparky_call_memory(dlist_container(Call, node, iter.cur));
+	return used;
+}
+
+static int
+calls_to_claim(void)
+{
+	int64		budget = (int64) sparky_memory_budget * 1024 * 1024 - (int64) sparky_worker_memory();
+	int64		room = budget / EXPECTED_ANSWER_BYTES - sparky_worker.running_count;
+	int			in_hand = sparky_worker.running_count + sparky_worker.finished_count;
+
+	if (in_hand == 0)
+		room = Max(room, 1);
+	return (int) Min(Min(room, sparky_max_concurrent_calls - in_hand), SPARKY_BATCH);
+}
+
+static bool
+read_ready(void *arg)
+{
+	ReadyList  *ready = arg;
+	MemoryContext previous;
+	Job		   *jobs;
+	TimestampTz now = GetCurrentTimestamp();
+
+	ready->count = sparky_queue_ready(ready->limit, now, paused_models(), &jobs);
+	previous = MemoryContextSwitchTo(ready->context);
+	ready->jobs = palloc(sizeof(Job) * Max(ready->count, 1));
+	for (int i = 0; i < ready->count; i++)
+	{
+		ready->jobs[i] = jobs[i];
+		ready->jobs[i].tool_id = pstrdup(jobs[i].tool_id);
+		ready->jobs[i].source_path = pstrdup(jobs[i].source_path);
+		ready->jobs[i].parameters = pstrdup(jobs[i].parameters);
+	}
+	MemoryContextSwitchTo(previous);
+	if (ready->count < ready->limit)
+	{
+		sparky_worker.next_run = sparky_queue_next_run();
+		/* Ready by the clock, but not for us now: its model is paused, or somebody holds its row. */
+		if (sparky_worker.next_run <= now)
+			sparky_worker.next_run = Max(pauses_end(now), TimestampTzPlusMilliseconds(now, POSTPONE_MS));
+	}
+	return true;
+}
+
+static bool
+claim_item(void *arg)
+{
+	ClaimItem  *item = arg;
+	Outcome		outcome;
+	TimestampTz lease;
+	RowStep		step;
+
+	if (item->call != NULL)
+	{
+		/* The batch was aborted and this item is run again, alone. */
+		sparky_call_free(item->call);
+		item->call = NULL;
+	}
+	item->ended = false;
+	step = sparky_queue_lock(item->job, "queued");
+	if (step != ROW_STEP_DONE)
+		return step == ROW_STEP_GONE;
+	if (batch_now >= item->job->deadline)
+		outcome = OUTCOME_DEADLINE;
+	else
+	{
+		item->call = sparky_call_create(item->job);
+		outcome = sparky_call_prepare(item->call, batch_now);
+	}
+	if (outcome != OUTCOME_OK)
+	{
+		sparky_queue_fail(item->job, outcome, 0, batch_now);
+		item->ended = true;
+		return true;
+	}
+	lease = TimestampTzPlusMilliseconds(batch_now, (int64) item->call->timeout_ms + sparky_lease_time);
+	item->call->call_id = sparky_queue_start_call(&item->call->job, item->call->model, sparky_worker.incarnation, batch_now, lease);
+	item->call->claimed = true;
+	return true;
+}
+
+/* A job that cannot even be claimed without an error must not be tried for ever. */
+static bool
+claim_failed(void *arg)
+{
+	Job		   *job = arg;
+
+	if (sparky_queue_lock(job, "queued") != ROW_STEP_DONE)
+		return true;
+	sparky_queue_fail(job, OUTCOME_LOST, 0, GetCurrentTimestamp());
+	return true;
+}
+
+static void
+start_claimed(ClaimItem *items, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		Call	   *call = items[i].call;
+
+		if (items[i].ended)
+			wake_job(items[i].job);
+		if (call == NULL)
+			continue;
+		if (!call->claimed)
+			sparky_call_free(call);
+		else if (sparky_call_start(call, sparky_worker.http))
+		{
+			dlist_push_tail(&sparky_worker.running, &call->node);
+			sparky_worker.running_count++;
+		}
+		else
+		{
+			dlist_push_tail(&sparky_worker.finished, &call->node);
+			sparky_worker.finished_count++;
+		}
+	}
+}
+
+/* ---- models that asked for a pause ---- */
+
+void
+sparky_worker_pause_model(const char *model, double seconds)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = TimestampTzPlusMilliseconds(now, (int64) ((seconds > 0 ? seconds : DEFAULT_PAUSE_S) * 1000));
+	PausedModel *place = &sparky_worker.paused[0];
+
+	for (int i = 0; i < SPARKY_PAUSED_MODELS; i++)
+	{
+		PausedModel *paused = &sparky_worker.paused[i];
+
+		if (strcmp(paused->model, model) == 0)
+		{
+			place = paused;
+			break;
+		}
+		if (paused->until < place->until)
+			place = paused;
+	}
+	if (strcmp(place->model, model) != 0 || place->until < until)
+		place->until = until;
+	strlcpy(place->model, model, sizeof(place->model));
+	sparky_worker.next_run = Min(sparky_worker.next_run, until);
+}
+
+/* The first pause to end, or now. */
+static TimestampTz
+pauses_end(TimestampTz now)
+{
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < SPARKY_PAUSED_MODELS; i++)
+		if (sparky_worker.paused[i].until > now)
+			first = Min(first, sparky_worker.paused[i].until);
+	return first == DT_NOEND ? now : first;
+}
+
+static char *
+paused_models(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < SPARKY_PAUSED_MODELS; i++)
+		if (sparky_worker.paused[i].until > now)
+			appendStringInfo(&list, "%s%s", list.len ? "," : "", sparky_worker.paused[i].model);
+	return list.data;
+}
+
+/* ---- settle ---- */
+
+bool
+sparky_worker_settle(void)
+{
+	Call	   *calls[SPARKY_BATCH];
+	void	   *pointers[SPARKY_BATCH];
+	ItemResult	results[SPARKY_BATCH];
+	dlist_mutable_iter iter;
+	TimestampTz now = GetCurrentTimestamp();
+	int			count = 0;
+
+	dlist_foreach_modify(iter, &sparky_worker.finished)
+	{
+		Call	   *call = dlist_container(Call, node, iter.cur);
+
+		if (count == SPARKY_BATCH || call->not_before > now)
+			continue;
+		pointers[count] = calls[count] = call;
+		count++;
+	}
+	if (count == 0)
+		return false;
+	batch_now = now;
+	sparky_batch_run(BATCH_SETTLE, pointers, count, settle_item, results, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		Call	   *call = calls[i];
+
+		if (results[i] != ITEM_DONE && call->outcome == OUTCOME_OK && sparky_batch_once(BATCH_KEEP, keep_item, call))
+		{
+			results[i] = ITEM_DONE;
+			sparky_worker.answered_due = true;
+			sparky_worker.next_answered = TimestampTzPlusMilliseconds(now, ANSWERED_FIRST_PAUSE_MS);
+		}
+		if (results[i] == ITEM_DONE)
+			after_settlement(call);
+		else
+			call->not_before = TimestampTzPlusMilliseconds(now, results[i] == ITEM_FAILED ? SWEEP_MS : POSTPONE_MS);
+	}
+	return count == SPARKY_BATCH;
+}
+
+/* Ended, retried, kept, or no longer ours: in every case the call is done with. */
+static void
+after_settlement(Call *call)
+{
+	dlist_delete(&call->node);
+	sparky_worker.finished_count--;
+	sparky_worker.claim_due = true;
+	wake_job(&call->job);
+	sparky_call_free(call);
+}
+
+static bool
+settle_item(void *arg)
+{
+	Call	   *call = arg;
+	JobDecision decision;
+	RowStep		step = sparky_queue_lock(&call->job, "generating");
+
+	if (step == ROW_STEP_BUSY)
+		return false;
+	if (step == ROW_STEP_GONE)
+	{
+		sparky_queue_note_call(&call->report, batch_now);
+		return true;
+	}
+	if (call->hand_back)
+	{
+		sparky_queue_note_call(&call->report, batch_now);
+		sparky_queue_retry(&call->job, false, TimestampTzPlusMilliseconds(batch_now, SWEEP_MS));
+		return true;
+	}
+	decision = sparky_job_after_call(&call->job, call->outcome, call->gemini.retry_after,
+									 pg_prng_double(&pg_global_prng_state), batch_now);
+	if (decision.step == JOB_SETTLE)
+	{
+		if (sparky_credits_lock(&call->job.user_id) != ROW_LOCKED)
+			return false;
+		call->report.charged = true;
+		sparky_queue_note_call(&call->report, batch_now);
+		sparky_queue_settle(&call->job, &call->answer, call->cache_ttl_seconds, batch_now);
+		return true;
+	}
+	call->report.charged = false;
+	sparky_queue_note_call(&call->report, batch_now);
+	if (decision.step == JOB_RETRY)
+	{
+		sparky_queue_retry(&call->job, true, decision.run_after);
+		if (call->outcome == OUTCOME_RATE_LIMITED)
+			sparky_worker_pause_model(call->model, call->gemini.retry_after);
+	}
+	else
+		sparky_queue_fail(&call->job, decision.final, decision.retry_after, batch_now);
+	return true;
+}
+
+/* A paid answer that cannot be settled now is made durable at once. */
+static bool
+keep_item(void *arg)
+{
+	Call	   *call = arg;
+	RowStep		step = sparky_queue_lock(&call->job, "generating");
+
+	if (step != ROW_STEP_DONE)
+		return step == ROW_STEP_GONE;
+	call->report.charged = false;
+	sparky_queue_note_call(&call->report, batch_now);
+	if (batch_now >= call->job.deadline)
+		sparky_queue_fail(&call->job, OUTCOME_DEADLINE, 0, batch_now);
+	else
+		sparky_queue_keep_answer(&call->job, &call->answer, batch_now);
+	return true;
+}
+
+/* ---- answered jobs ---- */
+
+bool
+sparky_worker_settle_answered(void)
+{
+	ReadyList	list = {CurrentMemoryContext, NULL, 0, SPARKY_BATCH};
+	AnsweredItem items[SPARKY_BATCH];
+	void	   *pointers[SPARKY_BATCH];
+	ItemResult	results[SPARKY_BATCH];
+	int			ended = 0;
+
+	sparky_worker.answered_due = false;
+	if (sparky_batch_once(BATCH_SETTLE, read_answered, &list) && list.count == 0)
+		return false;
+	for (int i = 0; i < list.count; i++)
+	{
+		items[i].job = &list.jobs[i];
+		pointers[i] = &items[i];
+	}
+	batch_now = GetCurrentTimestamp();
+	/* Each alone: an answer has megabytes, and what is here has failed or been in the way once already. */
+	for (int i = 0; i < list.count; i++)
+		sparky_batch_run(BATCH_SETTLE, &pointers[i], 1, answered_item, &results[i], NULL);
+	for (int i = 0; i < list.count; i++)
+		if (results[i] == ITEM_DONE)
+		{
+			ended++;
+			wake_job(items[i].job);
+		}
+	if (ended > 0)
+		sparky_worker.answered_pause_ms = ANSWERED_FIRST_PAUSE_MS;
+	else
+		sparky_worker.answered_pause_ms = Min(ANSWERED_LONGEST_PAUSE_MS, Max(ANSWERED_FIRST_PAUSE_MS, sparky_worker.answered_pause_ms * 2));
+	if (ended < list.count || list.count == SPARKY_BATCH || list.jobs == NULL)
+	{
+		sparky_worker.answered_due = true;
+		sparky_worker.next_answered = TimestampTzPlusMilliseconds(batch_now, sparky_worker.answered_pause_ms);
+	}
+	return false;
+}
+
+static bool
+read_answered(void *arg)
+{
+	ReadyList  *list = arg;
+	MemoryContext previous;
+	Job		   *jobs;
+
+	list->count = sparky_queue_answered(list->limit, sparky_worker.incarnation, &jobs);
+	previous = MemoryContextSwitchTo(list->context);
+	list->jobs = palloc(sizeof(Job) * Max(list->count, 1));
+	for (int i = 0; i < list->count; i++)
+	{
+		list->jobs[i] = jobs[i];
+		list->jobs[i].tool_id = pstrdup(jobs[i].tool_id);
+		list->jobs[i].source_path = pstrdup(jobs[i].source_path);
+		list->jobs[i].parameters = pstrdup(jobs[i].parameters);
+	}
+	MemoryContextSwitchTo(previous);
+	return true;
+}
+
+static bool
+answered_item(void *arg)
+{
+	AnsweredItem *item = arg;
+	Job		   *job = item->job;
+	JobAnswer	answer;
+	Tool		tool;
+	RowStep		step = sparky_queue_lock(job, "storing");
+
+	if (step != ROW_STEP_DONE)
+		return step == ROW_STEP_GONE;
+	if (batch_now >= TimestampTzPlusMilliseconds(job->answered_at, (int64) sparky_storage_deadline * 1000))
+	{
+		sparky_queue_fail(job, OUTCOME_STORAGE, 0, batch_now);
+		return true;
+	}
+	if (sparky_credits_lock(&job->user_id) != ROW_LOCKED)
+		return false;
+	if (!sparky_tool_read(job->tool_id, &tool) || !sparky_queue_read_answer(job, &answer))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("an answered job has no answer")));
+	sparky_queue_settle(job, &answer, tool.cache_ttl_seconds, batch_now);
+	sparky_queue_mark_charged(job);
+	return true;
+}
+
+/* ---- sweep ---- */
+
+typedef struct Sweep
+{
+	MemoryContext context;
+	pg_uuid_t  *ended;
+	int			count;
+} Sweep;
+
+/* What no event tells of: dead workers' claims, deadlines of queued jobs, the time of the next run. */
+void
+sparky_worker_sweep(void)
+{
+	Sweep		sweep = {CurrentMemoryContext, palloc(sizeof(pg_uuid_t) * 4 * SPARKY_BATCH), 0};
+
+	batch_now = GetCurrentTimestamp();
+	sparky_worker.next_sweep = TimestampTzPlusMilliseconds(batch_now, SWEEP_MS);
+	if (sparky_batch_once(BATCH_CLAIM, sweep_rows, &sweep) && sweep.count > 0)
+		sparky_wait_wake(sweep.ended, sweep.count);
+}
+
+static bool
+sweep_rows(void *arg)
+{
+	Sweep	   *sweep = arg;
+	LostJob    *lost;
+	pg_uuid_t  *expired;
+	int			count = sparky_queue_lost(SPARKY_BATCH, sparky_worker.incarnation, batch_now, &lost);
+
+	for (int i = 0; i < count; i++)
+	{
+		JobDecision decision = sparky_job_after_loss(&lost[i].job, lost[i].answered, lost[i].unknown_calls, batch_now);
+
+		if (decision.step == JOB_FAIL)
+		{
+			sparky_queue_fail(&lost[i].job, decision.final, 0, batch_now);
+			sweep->ended[sweep->count++] = lost[i].job.id;
+		}
+		else
+			sparky_queue_recover(&lost[i], batch_now);
+	}
+	if (count > 0)
+		sparky_worker.claim_due = sparky_worker.answered_due = true;
+	count = sparky_queue_expire(SPARKY_BATCH, batch_now, &expired);
+	for (int i = 0; i < count; i++)
+		sweep->ended[sweep->count++] = expired[i];
+	sparky_worker.next_run = sparky_queue_next_run();
+	return true;
+}
