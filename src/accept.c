@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
@@ -18,14 +19,15 @@
 #include "credits.h"
 #include "owner.h"
 #include "queue.h"
+#include "requests.h"
 #include "secrets.h"
 #include "settings.h"
 #include "storage.h"
 #include "tools.h"
 
 static bool known_job(const Submission *submission, SubmissionAnswer *answer);
-static bool known_key(const Submission *submission, SubmissionAnswer *answer);
-static bool join_active(const Submission *submission, TimestampTz now, SubmissionAnswer *answer);
+static bool known_key(const Submission *submission, TimestampTz now, SubmissionAnswer *answer);
+static bool join_active(const Submission *submission, TimestampTz now, SubmissionAnswer *answer, bool *busy);
 static ErrorWord check_tool(const Submission *submission, Tool *tool, bool *stale);
 static ErrorWord check_funds(const Submission *submission, const Tool *tool, TimestampTz now, int *retry_after);
 static ErrorWord check_breaker(AcceptBatch *batch, TimestampTz now);
@@ -47,11 +49,12 @@ sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *
 	CacheHit	hit;
 	ErrorWord	error;
 	bool		stale = false;
+	bool		busy = false;
 	int			retry_after = 0;
 
 	memset(answer, 0, sizeof(*answer));
 	answer->job_id = submission->job_id;
-	if (known_job(submission, answer) || known_key(submission, answer))
+	if (known_job(submission, answer) || known_key(submission, now, answer))
 		return true;
 	error = check_tool(submission, &tool, &stale);
 	if (stale)
@@ -69,8 +72,10 @@ sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *
 		answer->result = SUBMISSION_CACHED;
 		return true;
 	}
-	if (join_active(submission, now, answer))
+	if (join_active(submission, now, answer, &busy))
 		return true;
+	if (busy)
+		return false;
 
 	switch (sparky_credits_lock(&submission->user_id))
 	{
@@ -94,8 +99,7 @@ sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *
 	}
 	insert_job(submission, tool.price, now);
 	remember_key(submission, &submission->job_id, now);
-	if (batch->calls_today >= 0)
-		batch->calls_today++;
+	batch->calls_today++;
 	answer->result = SUBMISSION_ACCEPTED;
 	return true;
 }
@@ -117,11 +121,11 @@ known_job(const Submission *submission, SubmissionAnswer *answer)
 
 /* Two first uses of one idempotency key: the second gets the first one's job, or its conflict. */
 static bool
-known_key(const Submission *submission, SubmissionAnswer *answer)
+known_key(const Submission *submission, TimestampTz now, SubmissionAnswer *answer)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {UUIDOID, TEXTOID, TEXTOID};
-	Datum		values[3];
+	Oid			types[] = {UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[4];
 	bool		isnull;
 	Datum		job;
 
@@ -130,7 +134,10 @@ known_key(const Submission *submission, SubmissionAnswer *answer)
 	values[0] = UUIDPGetDatum(&submission->user_id);
 	values[1] = CStringGetTextDatum(submission->idempotency_key);
 	values[2] = CStringGetTextDatum(submission->fingerprint);
-	sparky_plan(&plan, "SELECT fingerprint = $3, job_id FROM sparky.request_keys WHERE user_id = $1 AND key = $2", 3, types);
+	values[3] = TimestampTzGetDatum(now);
+	sparky_plan(&plan,
+				"SELECT k.fingerprint = $3, k.job_id FROM sparky.request_keys k WHERE k.user_id = $1 AND k.key = $2"
+				" AND " SPARKY_KEY_IS_LIVE("k", "$4"), 4, types);
 	if (sparky_execute(plan, values, NULL, 1) == 0)
 		return false;
 	if (!sparky_column_bool(0, 1))
@@ -151,7 +158,7 @@ known_key(const Submission *submission, SubmissionAnswer *answer)
 
 /* An identical request in flight: share it. One that is past its deadline is nobody's: it is ended to make room. */
 static bool
-join_active(const Submission *submission, TimestampTz now, SubmissionAnswer *answer)
+join_active(const Submission *submission, TimestampTz now, SubmissionAnswer *answer, bool *busy)
 {
 	static SPIPlanPtr plan;
 	Oid			types[] = {TEXTOID, TIMESTAMPTZOID};
@@ -175,8 +182,17 @@ join_active(const Submission *submission, TimestampTz now, SubmissionAnswer *ans
 	}
 	dead.attempt = sparky_column_int(0, 2, 0);
 	dead.user_id = *DatumGetUUIDP(sparky_column(0, 4, &isnull));
-	if (sparky_queue_lock(&dead, sparky_column_text(0, 3)) == ROW_STEP_DONE)
-		sparky_queue_fail(&dead, OUTCOME_DEADLINE, 0, now);
+	switch (sparky_queue_lock(&dead, sparky_column_text(0, 3)))
+	{
+		case ROW_STEP_DONE:
+			sparky_queue_fail(&dead, OUTCOME_DEADLINE, 0, now);
+			break;
+		case ROW_STEP_BUSY:
+			*busy = true;
+			break;
+		case ROW_STEP_GONE:
+			break;
+	}
 	return false;
 }
 
@@ -239,11 +255,13 @@ check_breaker(AcceptBatch *batch, TimestampTz now)
 
 	if (sparky_max_provider_calls_per_day == 0)
 		return WORD_NONE;
-	if (batch->calls_today < 0)
+	if (batch->counted_in != GetTopTransactionId())
 	{
 		sparky_plan(&plan, "SELECT count(*) FROM public.generation_jobs WHERE status IN ('queued', 'fetching')", 0, NULL);
 		(void) sparky_execute(plan, NULL, NULL, 1);
-		batch->calls_today = sparky_column_int(0, 1, 0) + sparky_credits_calls_today(now);
+		batch->calls_today = sparky_column_int(0, 1, 0);
+		batch->calls_today += sparky_credits_calls_today(now);
+		batch->counted_in = GetTopTransactionId();
 	}
 	return batch->calls_today >= sparky_max_provider_calls_per_day ? WORD_SPEND_LIMIT : WORD_NONE;
 }
@@ -291,7 +309,9 @@ remember_key(const Submission *submission, const pg_uuid_t *job_id, TimestampTz 
 	values[3] = UUIDPGetDatum(job_id);
 	values[4] = TimestampTzGetDatum(now);
 	sparky_plan(&plan,
-				"INSERT INTO sparky.request_keys (user_id, key, fingerprint, job_id, created_at)"
-				" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_id, key) DO NOTHING", 5, types);
+				"INSERT INTO sparky.request_keys AS k (user_id, key, fingerprint, job_id, created_at)"
+				" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint,"
+				" job_id = excluded.job_id, result = NULL, created_at = excluded.created_at"
+				" WHERE NOT " SPARKY_KEY_IS_LIVE("k", "$5"), 5, types);
 	(void) sparky_execute(plan, values, NULL, 0);
 }

@@ -183,6 +183,31 @@ sparky_booking(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(booking);
 }
 
+/* sparky.grant_monthly(user_id, at): as at an acceptance at that time. */
+SPARKY_FUNCTION(sparky_grant_monthly);
+Datum
+sparky_grant_monthly(PG_FUNCTION_ARGS)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID};
+	Datum		values[1];
+	OwnerScope	scope;
+	pg_uuid_t	user_id;
+	bool		granted;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	user_id = *PG_GETARG_UUID_P(0);
+	values[0] = UUIDPGetDatum(&user_id);
+	sparky_owner_enter(&scope);
+	/* This one may wait: its caller is not the worker. */
+	sparky_plan(&plan, "SELECT 1 FROM public.users WHERE id = $1 FOR NO KEY UPDATE", 1, types);
+	(void) sparky_execute(plan, values, NULL, 1);
+	granted = sparky_credits_grant_monthly(&user_id, PG_GETARG_TIMESTAMPTZ(1));
+	sparky_owner_leave(&scope);
+	PG_RETURN_BOOL(granted);
+}
+
 /* sparky.book(user_id, delta, kind, reference, allowance): a movement, for our own SQL functions. */
 SPARKY_FUNCTION(sparky_book);
 Datum

@@ -58,9 +58,6 @@ extern bool sparky_gemini_reader_add(GeminiReader *reader, const char *bytes, si
 extern size_t sparky_gemini_reader_memory(const GeminiReader *reader);
 extern void sparky_gemini_reader_free(GeminiReader *reader);
 
-/* What the transport saw of the HTTP exchange. */
-typedef enum TransportResult { TRANSPORT_DONE, TRANSPORT_CONNECT_FAILED, TRANSPORT_RESET, TRANSPORT_TIMEOUT, TRANSPORT_STOPPED /* by reader_add */, TRANSPORT_TLS_FAILED } TransportResult;
-
 typedef struct GeminiAnswer
 {
 	Outcome		outcome;

@@ -353,7 +353,7 @@ find_host(HttpClient *client, const char *name)
 		free(host);
 		return NULL;
 	}
-	strcpy(host->name, name);
+	memcpy(host->name, name, strlen(name) + 1);
 	dlist_push_tail(&client->hosts, &host->link);
 	return host;
 }

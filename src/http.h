@@ -8,7 +8,10 @@
 #ifndef SPARKY_HTTP_H
 #define SPARKY_HTTP_H
 
-#include "gemini.h"				/* TransportResult */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "outcome.h"
 
 typedef struct HttpClient HttpClient;
 typedef struct HttpTransfer HttpTransfer;

@@ -36,6 +36,8 @@ sparky_job_after_call(const Job *job, Outcome outcome, double retry_after, doubl
 		return fail(OUTCOME_DEADLINE, -1);
 	if (outcome == OUTCOME_OK)
 		return decision;
+	if (outcome == OUTCOME_QUOTA_DAY)
+		return fail(outcome, -1);	/* the seconds that come with it are those of the minute's quota */
 	if (job->retries >= allowed)
 		return fail(outcome, retry_after);
 	if (retry_after > 0)

@@ -2,31 +2,7 @@
 #ifndef SPARKY_JOB_H
 #define SPARKY_JOB_H
 
-#include "postgres.h"
-#include "datatype/timestamp.h"
-#include "utils/uuid.h"
-
-#include "gemini.h"
-#include "outcome.h"
-
-/* A claimed row of public.generation_jobs, as far as its call needs it. */
-typedef struct Job
-{
-	pg_uuid_t	id;
-	pg_uuid_t	user_id;
-	GenerationKind kind;
-	char	   *tool_id;
-	char	   *source_path;
-	char	   *parameters;		/* JSON text */
-	char		image_hash[65];
-	char		cache_key[65];
-	int			price;			/* credits_held */
-	int			attempt;		/* the fence: of this claim */
-	int			retries;		/* attempts handed back to the queue */
-	int			lost_claims;
-	TimestampTz deadline;
-	TimestampTz answered_at;	/* of a job taken from sparky.answers, else 0 */
-} Job;
+#include "queue.h"
 
 typedef enum JobStep { JOB_SETTLE, JOB_RETRY, JOB_FAIL, JOB_KEEP } JobStep;
 

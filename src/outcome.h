@@ -40,6 +40,17 @@ typedef struct ErrorText
 extern const ErrorText *sparky_error_text(ErrorWord word);
 extern ErrorWord sparky_error_word(const char *word);	/* WORD_NONE if unknown */
 
+/* What the transport saw of an HTTP exchange. */
+typedef enum TransportResult
+{
+	TRANSPORT_DONE,
+	TRANSPORT_CONNECT_FAILED,	/* no server got the request */
+	TRANSPORT_RESET,			/* broken after the request went out: nobody knows */
+	TRANSPORT_TIMEOUT,
+	TRANSPORT_STOPPED,			/* by the sink, or by our own rules */
+	TRANSPORT_TLS_FAILED		/* no server got the request */
+} TransportResult;
+
 /* How a call to the provider ended (facts/gemini.md, 7). */
 typedef enum Outcome
 {

@@ -6,8 +6,32 @@
 #ifndef SPARKY_QUEUE_H
 #define SPARKY_QUEUE_H
 
-#include "job.h"
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+#include "gemini.h"
+#include "outcome.h"
 #include "shmem.h"
+
+/* A claimed row of public.generation_jobs, as far as its call needs it. */
+typedef struct Job
+{
+	pg_uuid_t	id;
+	pg_uuid_t	user_id;
+	GenerationKind kind;
+	char	   *tool_id;
+	char	   *source_path;
+	char	   *parameters;		/* JSON text */
+	char		image_hash[65];
+	char		cache_key[65];
+	int			price;			/* credits_held */
+	int			attempt;		/* the fence: of this claim */
+	int			retries;		/* attempts handed back to the queue */
+	int			lost_claims;
+	TimestampTz deadline;
+	TimestampTz answered_at;	/* of a job taken from sparky.answers, else 0 */
+} Job;
 
 /* What a step did: ROW_STEP_GONE: the fence found the job elsewhere (or nowhere); nothing was written. */
 typedef enum RowStep { ROW_STEP_DONE, ROW_STEP_BUSY, ROW_STEP_GONE } RowStep;
@@ -41,7 +65,8 @@ typedef struct JobAnswer
 /* accept.c: money, limits, races; the insert with its hold. False: a lock is in the way, try again later. */
 typedef struct AcceptBatch
 {
-	int64		calls_today;	/* -1: not read yet */
+	int64		calls_today;	/* those that this transaction accepted included */
+	TransactionId counted_in;	/* where calls_today was read: a batch that is run again counts again */
 } AcceptBatch;
 extern bool sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *batch, SubmissionAnswer *answer);
 

@@ -85,7 +85,8 @@ sparky_request_find(const pg_uuid_t *user_id, const char *key, RequestKey *reque
 
 	sparky_plan(&plan,
 				"SELECT k.fingerprint, k.job_id," RESULT_PARTS("k.result")
-				" FROM sparky.request_keys k WHERE k.user_id = $1 AND k.key = $2",
+				" FROM sparky.request_keys k WHERE k.user_id = $1 AND k.key = $2"
+				" AND " SPARKY_KEY_IS_LIVE("k", "pg_catalog.clock_timestamp()"),
 				2, types);
 	if (sparky_execute_latest(plan, values, NULL, 1) == 0)
 		return false;
@@ -115,13 +116,15 @@ sparky_request_note_hit(const pg_uuid_t *user_id, const char *key, const char *f
 	values[5] = hit->analysis ? CStringGetTextDatum(hit->analysis) : (Datum) 0;
 	nulls[5] = hit->analysis ? ' ' : 'n';
 	sparky_plan(&plan,
-				"INSERT INTO sparky.request_keys (user_id, key, fingerprint, result)"
+				"INSERT INTO sparky.request_keys AS k (user_id, key, fingerprint, result)"
 				" VALUES ($1, $2, $3, CASE WHEN $6 IS NULL"
 				" THEN pg_catalog.jsonb_build_object('generation_id', $4, 'image_path', $5, 'credits_used', 0)"
 				" ELSE pg_catalog.jsonb_build_object('generation_id', $4, 'analysis', $6::pg_catalog.jsonb, 'credits_used', 0) END)"
-				" ON CONFLICT (user_id, key) DO NOTHING",
+				" ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, job_id = NULL,"
+				" result = excluded.result, created_at = excluded.created_at"
+				" WHERE NOT " SPARKY_KEY_IS_LIVE("k", "pg_catalog.clock_timestamp()"),
 				6, types);
-	return sparky_execute(plan, values, nulls, 0) > 0;
+	return sparky_execute_fresh(plan, values, nulls) > 0;
 }
 
 static JobPhase

@@ -31,6 +31,15 @@ extern bool sparky_job_view(const pg_uuid_t *job_id, const pg_uuid_t *user_id, J
 /* Cancel a job that is queued or fetching and in time; false: it was not one. */
 extern bool sparky_job_cancel(const pg_uuid_t *job_id, const pg_uuid_t *user_id);
 
+/*
+ * An idempotency key is kept for a day, and until its job has ended; then it is
+ * free again, whether or not the clean-up has been there.
+ */
+#define SPARKY_KEY_IS_LIVE(k, now) \
+	"(" k ".created_at > " now " - interval '24 hours'" \
+	" OR EXISTS (SELECT FROM public.generation_jobs kj WHERE kj.id = " k ".job_id" \
+	" AND kj.status IN ('queued', 'fetching', 'generating', 'answered', 'storing')))"
+
 /* What an idempotency key stands for. */
 typedef struct RequestKey
 {

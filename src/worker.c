@@ -158,6 +158,9 @@ own_session_settings(void)
 		{"lock_timeout", "20ms"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
+#ifdef SPARKY_HAVE_TRANSACTION_TIMEOUT
+		{"transaction_timeout", "0"},
+#endif
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"row_security", "on"},

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "credits.h"
+#include "job.h"
 #include "owner.h"
 #include "settings.h"
 #include "shmem.h"
@@ -97,7 +98,7 @@ sparky_worker_accept(void)
 		items[i].mail = mails[i];
 		pointers[i] = &items[i];
 	}
-	accept_batch.calls_today = -1;
+	accept_batch.counted_in = InvalidTransactionId;
 	batch_now = GetCurrentTimestamp();
 	sparky_batch_run(BATCH_ACCEPT, pointers, count, accept_item, results, failed_with);
 	for (int i = 0; i < count; i++)
