@@ -50,7 +50,7 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
 			notifications_user_id_created_at_idx payments_user_id_created_at_idx
 			generations_user_id_created_at_idx generations_tool_id_idx credit_usage_user_id_created_at_idx credit_usage_tool_id_idx
 			generation_jobs_active_cache_key_idx generation_jobs_run_after_idx generation_jobs_incarnation_idx
-			generation_jobs_user_id_created_at_idx generation_jobs_tool_id_idx'),
+			generation_jobs_user_id_created_at_idx generation_jobs_tool_id_idx generation_jobs_finished_at_idx'),
 		(1, 'index', 'cache', 'kv_store_expires_at_idx'),
 		(1, 'index', 'sparky', 'provider_calls_user_id_started_at_idx provider_calls_started_at_idx provider_calls_job_id_idx
 			request_keys_created_at_idx erasures_user_id_idx')

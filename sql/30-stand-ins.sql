@@ -153,8 +153,10 @@ BEGIN
 		EXECUTE format('ALTER TABLE storage.objects OWNER TO %I', sparky.data_owner());
 		ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
 		REVOKE ALL ON storage.objects FROM PUBLIC, anon, authenticated, service_role;
-		-- Writing goes through upload_image and delete_upload: a row here without bytes is no photo.
-		GRANT SELECT ON storage.objects TO authenticated, service_role;
+		-- As on Supabase: the policies decide. A row without bytes is no photo; whose quota an object uses is not his to say.
+		GRANT SELECT, INSERT, DELETE ON storage.objects TO authenticated;
+		GRANT UPDATE (bucket_id, name, metadata, user_metadata, version, last_accessed_at, updated_at) ON storage.objects TO authenticated;
+		GRANT SELECT ON storage.objects TO service_role;
 		COMMENT ON INDEX storage.bucketid_objname IS 'One object a path';
 		COMMENT ON INDEX storage.objects_owner_id_idx IS 'For the quota of each user';
 		COMMENT ON TABLE storage.objects IS 'Photo metadata: a stand-in for Supabase Storage''s table; the bytes are in sparky.stored_files';

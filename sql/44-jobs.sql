@@ -98,6 +98,7 @@ BEGIN
 		WHERE status IN ('fetching', 'generating', 'answered', 'storing');
 	CREATE INDEX generation_jobs_user_id_created_at_idx ON public.generation_jobs (user_id, created_at DESC);
 	CREATE INDEX generation_jobs_tool_id_idx ON public.generation_jobs (tool_id);
+	CREATE INDEX generation_jobs_finished_at_idx ON public.generation_jobs (finished_at) WHERE finished_at IS NOT NULL;
 	PERFORM sparky.close_table('public.generation_jobs');
 	CREATE POLICY "Users can view their own jobs." ON public.generation_jobs FOR SELECT TO authenticated
 		USING ((SELECT auth.uid()) = user_id);
@@ -109,6 +110,7 @@ BEGIN
 	COMMENT ON INDEX public.generation_jobs_incarnation_idx IS 'Jobs that a worker has claimed';
 	COMMENT ON INDEX public.generation_jobs_user_id_created_at_idx IS 'For the foreign key, the policy and listing, newest first';
 	COMMENT ON INDEX public.generation_jobs_tool_id_idx IS 'For the foreign key';
+	COMMENT ON INDEX public.generation_jobs_finished_at_idx IS 'For the clean-up and for figures of the last day';
 	COMMENT ON POLICY "Users can view their own jobs." ON public.generation_jobs IS 'Own rows only; column grants leave out what is internal';
 	COMMENT ON TABLE public.generation_jobs IS 'One row for each accepted request; only the worker adds rows';
 	COMMENT ON COLUMN public.generation_jobs.id IS 'The job, made by the caller';

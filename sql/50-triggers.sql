@@ -14,6 +14,10 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
 		(1, 'auth.users', 'sparky_on_auth_user_confirmed', 'AFTER UPDATE ON auth.users
 			FOR EACH ROW WHEN (' || sparky.confirmation_changed() || ') EXECUTE FUNCTION sparky.on_auth_user()',
 			'Gives the sign-up credits when the address is confirmed'),
+		(1, 'auth.users', 'sparky_on_auth_user_deleted', 'AFTER DELETE ON auth.users
+			FOR EACH ROW EXECUTE FUNCTION sparky.on_auth_user_deleted()', 'Erases the photos of a deleted account'),
+		(1, 'public.generation_jobs', 'sparky_jobs_deleted', 'AFTER DELETE ON public.generation_jobs REFERENCING OLD TABLE AS old_rows
+			FOR EACH STATEMENT EXECUTE FUNCTION sparky.on_jobs_deleted()', 'Takes the cache entry along with the job that made it'),
 		(1, 'public.users', 'sparky_users_allowance', 'BEFORE INSERT OR UPDATE ON public.users
 			FOR EACH ROW WHEN (NEW.allowance > NEW.credits) EXECUTE FUNCTION sparky.on_users_allowance()',
 			'Cuts allowance to credits'),
@@ -61,7 +65,7 @@ COMMENT ON FUNCTION sparky.confirmation_changed() IS
 
 Names only the columns that this auth.users has.';
 
-CREATE FUNCTION sparky.make_triggers() RETURNS SETOF text
+CREATE FUNCTION sparky.make_triggers(forgiving boolean DEFAULT false) RETURNS SETOF text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	t	record;
@@ -70,7 +74,14 @@ BEGIN
 		WHERE to_regclass(tr.relation) IS NOT NULL
 			AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = to_regclass(tr.relation) AND g.tgname = tr.name)
 	LOOP
-		EXECUTE format('CREATE TRIGGER %I %s', t.name, t.definition);
+		BEGIN
+			EXECUTE format('CREATE TRIGGER %I %s', t.name, t.definition);
+		EXCEPTION WHEN insufficient_privilege THEN
+			IF NOT forgiving THEN
+				RAISE;
+			END IF;
+			CONTINUE;
+		END;
 		BEGIN
 			EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', t.name, t.relation, t.comment);
 		EXCEPTION WHEN insufficient_privilege THEN
@@ -80,10 +91,11 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION sparky.make_triggers() IS
+COMMENT ON FUNCTION sparky.make_triggers(boolean) IS
 'Make every trigger that is missing; returns their names.
 
-Errors: 42501 where the data owner has no TRIGGER right on auth.users.';
+forgiving: leave out those that the data owner may not make; missing_objects() tells them.
+Errors: 42501 where he has no TRIGGER right on auth.users, unless forgiving.';
 
 CREATE FUNCTION sparky.on_users_allowance() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -120,7 +120,7 @@ BEGIN
 	PERFORM sparky.make_triggers();
 	PERFORM sparky.welcome_accounts();
 	notes := notes || ARRAY(SELECT sparky.make_buckets()) || ARRAY(SELECT sparky.make_storage_policies())
-		|| ARRAY(SELECT sparky.publish_tables());
+		|| ARRAY(SELECT sparky.publish_tables()) || ARRAY(SELECT sparky.make_cron_jobs());
 	PERFORM pg_notify('pgrst', 'reload schema');
 	RETURN notes;
 END
@@ -143,7 +143,7 @@ BEGIN
 		RAISE EXCEPTION 'sparky''s data is not complete, these are missing: %', coalesce(names, 'all')
 			USING ERRCODE = 'undefined_table', HINT = 'Restore them from a dump, or run SELECT sparky.install() in a new database.';
 	END IF;
-	made := ARRAY(SELECT sparky.make_triggers());
+	made := ARRAY(SELECT sparky.make_triggers(forgiving => true));
 	-- What changed while these were gone is unknown: tell clients and cache that all of it may have.
 	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE '%.sparky_config_%') THEN
 		PERFORM sparky.raise_config(VARIADIC ARRAY(SELECT DISTINCT split_part(m, '.', 2) FROM unnest(made) m WHERE m LIKE '%.sparky_config_%'));

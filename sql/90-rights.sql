@@ -19,20 +19,20 @@ BEGIN
 		ORDER BY p.oid
 	LOOP
 		IF f.prosecdef THEN
-			EXECUTE format('ALTER FUNCTION %s OWNER TO %I', f.name, owner);
+			EXECUTE format('ALTER ROUTINE %s OWNER TO %I', f.name, owner);
 		END IF;
 		-- Default privileges hand EXECUTE out by name: taken from each name.
-		EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, anon, authenticated, service_role', f.name);
+		EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC, anon, authenticated, service_role', f.name);
 		FOR grantee IN
 			SELECT DISTINCT r.rolname FROM pg_proc p, aclexplode(p.proacl) a JOIN pg_roles r ON r.oid = a.grantee
 			WHERE p.oid = f.oid AND a.grantee <> p.proowner
 		LOOP
-			EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', f.name, grantee);
+			EXECUTE format('REVOKE ALL ON ROUTINE %s FROM %I', f.name, grantee);
 		END LOOP;
 		IF f.public THEN
-			EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO anon, authenticated, service_role', f.name);
+			EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO anon, authenticated, service_role', f.name);
 		END IF;
-		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.name, owner);
+		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f.name, owner);
 	END LOOP;
 END
 $$;

@@ -31,6 +31,7 @@ static bool join_active(const Submission *submission, TimestampTz now, Submissio
 static ErrorWord check_tool(const Submission *submission, Tool *tool, bool *stale);
 static ErrorWord check_funds(const Submission *submission, const Tool *tool, TimestampTz now, int *retry_after);
 static ErrorWord check_breaker(AcceptBatch *batch, TimestampTz now);
+static int64 calls_spoken_for(TimestampTz now);
 static void insert_job(const Submission *submission, int price, TimestampTz now);
 static void remember_key(const Submission *submission, const pg_uuid_t *job_id, TimestampTz now);
 
@@ -251,19 +252,34 @@ check_funds(const Submission *submission, const Tool *tool, TimestampTz now, int
 static ErrorWord
 check_breaker(AcceptBatch *batch, TimestampTz now)
 {
-	static SPIPlanPtr plan;
-
 	if (sparky_max_provider_calls_per_day == 0)
 		return WORD_NONE;
 	if (batch->counted_in != GetTopTransactionId())
 	{
-		sparky_plan(&plan, "SELECT count(*) FROM public.generation_jobs WHERE status IN ('queued', 'fetching')", 0, NULL);
-		(void) sparky_execute(plan, NULL, NULL, 1);
-		batch->calls_today = sparky_column_int(0, 1, 0);
-		batch->calls_today += sparky_credits_calls_today(now);
+		batch->calls_today = calls_spoken_for(now);
 		batch->counted_in = GetTopTransactionId();
 	}
 	return batch->calls_today >= sparky_max_provider_calls_per_day ? WORD_SPEND_LIMIT : WORD_NONE;
+}
+
+/* A repeat is a call as any other. */
+bool
+sparky_queue_breaker_open(TimestampTz now)
+{
+	return sparky_max_provider_calls_per_day > 0 && calls_spoken_for(now) >= sparky_max_provider_calls_per_day;
+}
+
+/* Calls made today, and those that jobs in the queue will make. */
+static int64
+calls_spoken_for(TimestampTz now)
+{
+	static SPIPlanPtr plan;
+	int64		queued;
+
+	sparky_plan(&plan, "SELECT count(*) FROM public.generation_jobs WHERE status IN ('queued', 'fetching')", 0, NULL);
+	(void) sparky_execute(plan, NULL, NULL, 1);
+	queued = sparky_column_int(0, 1, 0);
+	return queued + sparky_credits_calls_today(now);
 }
 
 static void

@@ -70,6 +70,18 @@ sparky_account_read(const pg_uuid_t *user, TimestampTz now, Account *account)
 }
 
 void
+sparky_account_check(const pg_uuid_t *user)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {UUIDOID};
+	Datum		values[] = {UUIDPGetDatum(user)};
+
+	sparky_plan(&plan, "SELECT 1 FROM public.users u WHERE u.id = $1", 1, types);
+	if (sparky_execute_latest(plan, values, NULL, 1) == 0)
+		sparky_raise(WORD_ACCOUNT_GONE, NULL, NULL, 0);
+}
+
+void
 sparky_account_require(const pg_uuid_t *user, TimestampTz now, Account *account)
 {
 	if (!sparky_account_read(user, now, account))

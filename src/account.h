@@ -36,7 +36,9 @@ typedef struct Account
 
 /* Latest committed state as of now; false: no such profile. */
 extern bool sparky_account_read(const pg_uuid_t *user, TimestampTz now, Account *account);
-/* The same; ERROR account_gone without a profile. */
+/* ERROR account_gone without a profile; looks at nothing else, since every call of a client begins with it. */
+extern void sparky_account_check(const pg_uuid_t *user);
+/* Read; ERROR account_gone without a profile. */
 extern void sparky_account_require(const pg_uuid_t *user, TimestampTz now, Account *account);
 /* Credits that the free plan's monthly grant would add, were the user to ask for a job now. */
 extern int	sparky_account_grant_due(const Account *account);

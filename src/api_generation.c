@@ -32,7 +32,9 @@
 #include "postgrest.h"
 #include "raise.h"
 #include "result.h"
+#include "secrets.h"
 #include "shmem.h"
+#include "stats.h"
 #include "storage.h"
 #include "tools.h"
 
@@ -50,6 +52,8 @@ typedef struct Request
 	const char *function;		/* "process_image" */
 	Caller		caller;
 	int			wait_seconds;
+	const char *bad_parameters; /* why tool_parameters cannot be used at all, NULL: they are well formed */
+	const char *bad_path;		/* the same of original_image_storage_path */
 	Submission	submission;		/* filled step by step */
 } Request;
 
@@ -63,9 +67,9 @@ typedef enum Prepared
 
 static Datum generate(FunctionCallInfo fcinfo, GenerationKind kind);
 static void read_arguments(FunctionCallInfo fcinfo, Request *request);
-static char *text_argument(FunctionCallInfo fcinfo, int n, const char *name, int least, int most);
-static void copy_argument(char *to, size_t size, const char *from, const char *name);
-static char *parameters_argument(FunctionCallInfo fcinfo, int n);
+static void read_path(FunctionCallInfo fcinfo, int n, Request *request);
+static void read_parameters(FunctionCallInfo fcinfo, int n, Request *request);
+static void read_key(FunctionCallInfo fcinfo, int n, Submission *submission);
 static void make_fingerprint(Request *request);
 static Prepared prepare(Request *request, char **json, pg_uuid_t *job);
 static bool answer_by_key(Request *request, Prepared *prepared, char **json, pg_uuid_t *job);
@@ -73,6 +77,7 @@ static void check_tool(Request *request);
 static void check_photo(Request *request);
 static Prepared answer_by_cache(Request *request, char **json);
 static bool submit(Request *request, pg_uuid_t *job);
+static const char *detail_of(const SubmissionAnswer *answer);
 static int	retry_after_of(const SubmissionAnswer *answer);
 static void bad_argument(const char *detail) pg_attribute_noreturn();
 
@@ -125,74 +130,85 @@ generate(FunctionCallInfo fcinfo, GenerationKind kind)
 	return result;
 }
 
+/* What is wrong with an argument is only noted: the checks have an order, and each tells it in its turn. */
 static void
 read_arguments(FunctionCallInfo fcinfo, Request *request)
 {
 	Submission *s = &request->submission;
-	char	   *tool_id = text_argument(fcinfo, 0, "tool_id", 0, INT_MAX);
-	char	   *path = text_argument(fcinfo, 1, "original_image_storage_path", 0, MAX_PATH_CHARACTERS);
-	char	   *key = text_argument(fcinfo, 4, "idempotency_key", 1, MAX_KEY_CHARACTERS);
 
-	if (tool_id == NULL || path == NULL)
-		bad_argument("tool_id and original_image_storage_path are required");
+	if (PG_ARGISNULL(0))
+		bad_argument("tool_id is required");
 	/* An id that does not fit is no tool's. */
-	if (strlcpy(s->tool_id, tool_id, sizeof(s->tool_id)) >= sizeof(s->tool_id))
+	if (strlcpy(s->tool_id, text_to_cstring(PG_GETARG_TEXT_PP(0)), sizeof(s->tool_id)) >= sizeof(s->tool_id))
 		s->tool_id[0] = '\0';
-	if (!sparky_path_normal(path, s->source_path, sizeof(s->source_path)))
-		bad_argument("original_image_storage_path is too long");
-	copy_argument(s->parameters, sizeof(s->parameters), parameters_argument(fcinfo, 2), "tool_parameters");
+	read_path(fcinfo, 1, request);
+	read_parameters(fcinfo, 2, request);
 	request->wait_seconds = PG_ARGISNULL(3) ? DEFAULT_WAIT_SECONDS : PG_GETARG_INT32(3);
-	copy_argument(s->idempotency_key, sizeof(s->idempotency_key), key ? key : "", "idempotency_key");
+	read_key(fcinfo, 4, s);
 	s->refresh = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
 	make_fingerprint(request);
 }
 
-/* NULL for NULL; least and most count characters. */
-static char *
-text_argument(FunctionCallInfo fcinfo, int n, const char *name, int least, int most)
+static void
+read_path(FunctionCallInfo fcinfo, int n, Request *request)
 {
-	char	   *value;
-	int			length;
+	Submission *s = &request->submission;
+	char	   *path;
 
 	if (PG_ARGISNULL(n))
-		return NULL;
-	value = text_to_cstring(PG_GETARG_TEXT_PP(n));
-	length = pg_mbstrlen(value);
-	if (length < least || length > most)
-		bad_argument(psprintf("%s must have %d to %d characters", name, least, most));
-	return value;
+	{
+		request->bad_path = "original_image_storage_path is required";
+		return;
+	}
+	path = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	if (pg_mbstrlen(path) > MAX_PATH_CHARACTERS || !sparky_path_normal(path, s->source_path, sizeof(s->source_path)))
+		request->bad_path = "original_image_storage_path must not have more than 500 characters";
 }
 
 static void
-copy_argument(char *to, size_t size, const char *from, const char *name)
+read_parameters(FunctionCallInfo fcinfo, int n, Request *request)
 {
-	if (strlcpy(to, from, size) >= size)
-		bad_argument(psprintf("%s is too long", name));
+	Submission *s = &request->submission;
+	const char *text = "{}";
+
+	if (!PG_ARGISNULL(n))
+	{
+		Jsonb	   *given = PG_GETARG_JSONB_P(n);
+
+		if (JB_ROOT_IS_OBJECT(given))
+			text = JsonbToCString(NULL, &given->root, VARSIZE(given));
+		else
+			request->bad_parameters = "tool_parameters must be an object";
+	}
+	if (strlen(text) > MAX_PARAMETER_BYTES)
+		request->bad_parameters = "tool_parameters must not be larger than 4096 bytes";
+	strlcpy(s->parameters, text, sizeof(s->parameters));
 }
 
-static char *
-parameters_argument(FunctionCallInfo fcinfo, int n)
+static void
+read_key(FunctionCallInfo fcinfo, int n, Submission *submission)
 {
-	Jsonb	   *given;
-	char	   *text;
+	char	   *key;
+	int			length;
 
 	if (PG_ARGISNULL(n))
-		return "{}";
-	given = PG_GETARG_JSONB_P(n);
-	if (!JB_ROOT_IS_OBJECT(given))
-		bad_argument("tool_parameters must be an object");
-	text = JsonbToCString(NULL, &given->root, VARSIZE(given));
-	if (strlen(text) > MAX_PARAMETER_BYTES)
-		bad_argument("tool_parameters must not be larger than 4096 bytes");
-	return text;
+		return;
+	key = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	length = pg_mbstrlen(key);
+	if (length < 1 || length > MAX_KEY_CHARACTERS
+		|| strlcpy(submission->idempotency_key, key, sizeof(submission->idempotency_key)) >= sizeof(submission->idempotency_key))
+		bad_argument("idempotency_key must have 1 to 200 characters");
 }
 
+/* A request that cannot be used has none: under a known key it is another request. */
 static void
 make_fingerprint(Request *request)
 {
 	const Submission *s = &request->submission;
 	StringInfoData array;
 
+	if (request->bad_parameters != NULL || request->bad_path != NULL)
+		return;
 	initStringInfo(&array);
 	appendStringInfo(&array, "[\"%s\",", request->function);
 	escape_json(&array, s->source_path);
@@ -200,7 +216,7 @@ make_fingerprint(Request *request)
 	escape_json(&array, s->tool_id);
 	appendStringInfo(&array, ",%s,%s]", s->parameters, s->refresh ? "true" : "false");
 	if (!sparky_jcs_sha256(array.data, request->submission.fingerprint))
-		bad_argument("tool_parameters must be JSON that RFC 8785 can canonicalise");
+		request->bad_parameters = "tool_parameters must be JSON that RFC 8785 can canonicalise";
 }
 
 /* The contract's checks in their order; what lives on is in request, json and job. */
@@ -239,6 +255,7 @@ answer_by_key(Request *request, Prepared *prepared, char **json, pg_uuid_t *job)
 	else
 		*json = sparky_result_of_hit(&request->caller.id, &known.hit);
 	*prepared = known.has_job ? PREPARED_JOB : PREPARED_RESULT;
+	sparky_stats_count(COUNTER_REPEATED);
 	return true;
 }
 
@@ -258,8 +275,16 @@ check_tool(Request *request)
 											   tool.kind == KIND_IMAGE ? "process_image" : "analyze_face"), NULL, 0);
 	if (tool.model == NULL)
 		sparky_raise(WORD_NOT_CONFIGURED, "The tool has no row in sparky.tool_settings.", NULL, 0);
-	sparky_account_require(&request->caller.id, GetCurrentTimestamp(), &account);
-	word = sparky_tool_check_parameters(&tool, s->parameters, sparky_account_pro(&account), why, sizeof(why));
+	if (request->bad_parameters != NULL)
+		bad_argument(request->bad_parameters);
+	word = sparky_tool_check_parameters(&tool, s->parameters, false, why, sizeof(why));
+	if (word == WORD_PRO_REQUIRED)
+	{
+		/* Only who chose something for payers has his plan looked up. */
+		sparky_account_require(&request->caller.id, GetCurrentTimestamp(), &account);
+		if (sparky_account_pro(&account))
+			word = WORD_NONE;
+	}
 	if (word != WORD_NONE)
 		sparky_raise(word, why, NULL, 0);
 	s->tool_revision = tool.revision;
@@ -271,6 +296,8 @@ check_photo(Request *request)
 	Submission *s = &request->submission;
 	StoredObject photo;
 
+	if (request->bad_path != NULL)
+		bad_argument(request->bad_path);
 	if (!sparky_path_owned(s->source_path, SPARKY_UPLOADS, request->caller.uid))
 		sparky_raise(WORD_FORBIDDEN, "The path is not in your own folder of user_uploads.", NULL, 0);
 	sparky_storage_require();
@@ -293,6 +320,7 @@ answer_by_cache(Request *request, char **json)
 		&& !sparky_request_note_hit(&request->caller.id, s->idempotency_key, s->fingerprint, &hit))
 		return PREPARED_AGAIN;
 	*json = sparky_result_of_hit(&request->caller.id, &hit);
+	sparky_stats_count(COUNTER_HIT);
 	return PREPARED_RESULT;
 }
 
@@ -308,17 +336,28 @@ submit(Request *request, pg_uuid_t *job)
 	switch (answer.result)
 	{
 		case SUBMISSION_REFUSED:
-			sparky_raise(answer.error, NULL, NULL, retry_after_of(&answer));
+			sparky_stats_count(COUNTER_REFUSED);
+			sparky_raise(answer.error, detail_of(&answer), NULL, retry_after_of(&answer));
 			break;
 		case SUBMISSION_ACCEPTED:
 		case SUBMISSION_JOINED:
 			*job = answer.job_id;
+			sparky_stats_count(answer.result == SUBMISSION_ACCEPTED ? COUNTER_ACCEPTED : COUNTER_JOINED);
 			return true;
 		case SUBMISSION_CACHED:
 		case SUBMISSION_STALE:
 			break;
 	}
 	return false;
+}
+
+/* The worker's secrets are this process's too, since both are the server's: so the missing one can be named here. */
+static const char *
+detail_of(const SubmissionAnswer *answer)
+{
+	if (answer->error == WORD_NOT_CONFIGURED && sparky_secret(SECRET_GEMINI_API_KEY) == NULL)
+		return psprintf("%s is not set", sparky_secret_setting(SECRET_GEMINI_API_KEY));
+	return NULL;
 }
 
 static int

@@ -1,9 +1,11 @@
-/* api_operator.c: what operators ask: sparky.version(), sparky.health(). */
+/* api_operator.c: what operators ask: sparky.version(), sparky.health(), sparky.counters(); and the end of overdue jobs. */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -13,8 +15,13 @@
 #include "secrets.h"
 #include "settings.h"
 #include "shmem.h"
+#include "stats.h"
+
+/* Rows of a batch that a caller commits. */
+#define OVERDUE_BATCH 50
 
 static void find_problems(StringInfo problems, const DatabaseEntry *entry);
+static const char *why_no_worker(void);
 
 /* sparky.version(): the version of the loaded library. */
 SPARKY_FUNCTION(sparky_version);
@@ -58,6 +65,32 @@ sparky_health(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result);
 }
 
+/* sparky.counters(): what became of requests since the server started. */
+SPARKY_FUNCTION(sparky_counters);
+Datum
+sparky_counters(PG_FUNCTION_ARGS)
+{
+	Datum		result;
+
+	if (!sparky_stats_counters(&result))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+/* sparky.end_jobs(): jobs past their deadline, for when no worker ends them. */
+SPARKY_FUNCTION(sparky_end_jobs);
+Datum
+sparky_end_jobs(PG_FUNCTION_ARGS)
+{
+	OwnerScope	scope;
+	int			count;
+
+	sparky_owner_enter(&scope);
+	count = sparky_queue_end_overdue(OVERDUE_BATCH, GetCurrentTimestamp());
+	sparky_owner_leave(&scope);
+	PG_RETURN_INT32(count);
+}
+
 static void
 note(StringInfo problems, const char *text)
 {
@@ -77,10 +110,28 @@ find_problems(StringInfo problems, const DatabaseEntry *entry)
 	else if (entry->trouble[0] != '\0')
 		note(problems, entry->trouble);
 	else if (entry->worker_pid == 0)
-		note(problems, "no worker is running for this database");
+		note(problems, why_no_worker());
 	else if (TimestampDifferenceExceeds(entry->heartbeat, GetCurrentTimestamp(), sparky_lease_time))
 		note(problems, "the worker does not move");
 	for (Secret secret = 0; secret < SECRET_COUNT; secret++)
 		if (sparky_secret(secret) == NULL)
 			note(problems, psprintf("%s is not set", sparky_secret_setting(secret)));
+}
+
+/* The probe looks at the owner before the first worker; he may have lost his LOGIN since. */
+static const char *
+why_no_worker(void)
+{
+	const char *why = "no worker is running for this database";
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(sparky_data_owner()));
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_authid role = (Form_pg_authid) GETSTRUCT(tuple);
+
+		if (!role->rolcanlogin)
+			why = psprintf("the data owner %s has no LOGIN, so the worker cannot connect as him", NameStr(role->rolname));
+		ReleaseSysCache(tuple);
+	}
+	return why;
 }

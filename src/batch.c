@@ -59,7 +59,10 @@ run_in_transaction(BatchKind kind, void **items, int count, BatchWork work, Item
 		begin();
 		if (sparky_lock_relations(kind))
 			for (int i = 0; i < count; i++)
+			{
 				results[i] = work(items[i]) ? ITEM_DONE : ITEM_POSTPONED;
+				(void) sparky_worker_beat();
+			}
 		else
 			for (int i = 0; i < count; i++)
 				results[i] = ITEM_POSTPONED;
@@ -74,6 +77,8 @@ run_in_transaction(BatchKind kind, void **items, int count, BatchWork work, Item
 		sqlstate = code;
 	}
 	PG_END_TRY();
+	/* A lock timeout that fired when the lock had just come must not end the next one's work, or the loop. */
+	QueryCancelPending = false;
 	MemoryContextSwitchTo(context);
 	return sqlstate;
 }

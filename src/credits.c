@@ -18,11 +18,13 @@
 
 #include "compat.h"
 #include "credits.h"
+#include "outcome.h"
 #include "owner.h"
 
 static bool booking = false;
 
 static bool user_exists(const pg_uuid_t *user_id);
+static char *outcomes_that_count(void);
 
 TimestampTz
 sparky_utc_day(TimestampTz now)
@@ -64,17 +66,18 @@ sparky_credits_read(const pg_uuid_t *user_id, TimestampTz now, Funds *funds)
 	Oid			types[] = {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[] = {UUIDPGetDatum(user_id), TimestampTzGetDatum(now), TimestampTzGetDatum(sparky_utc_day(now))};
 
-	sparky_plan(&plan,
+	if (plan == NULL)
+		sparky_plan(&plan, psprintf(
 				"SELECT u.credits, u.debt, u.allowance, p.max_daily_credits, h.held, h.jobs,"
 				" (SELECT coalesce(sum(c.credits_used), 0) FROM public.credit_usage c WHERE c.user_id = u.id AND c.created_at >= $3),"
 				" (SELECT count(*) FROM sparky.provider_calls c WHERE c.user_id = u.id AND c.started_at >= $3 AND NOT c.charged"
-				"   AND c.outcome = ANY ('{blocked_prompt,blocked_output,no_image,truncated,bad_request,cancelled}'))"
+				"   AND c.outcome = ANY ('{%s}'))"
 				" FROM public.users u"
 				" JOIN public.plans p ON p.id = CASE WHEN u.plan_expires_at <= $2 THEN 1 ELSE u.plan_id END,"
 				" LATERAL (SELECT coalesce(sum(j.credits_held), 0) AS held, count(*) AS jobs FROM public.generation_jobs j"
 				"   WHERE j.user_id = u.id AND (j.status IN ('answered', 'storing')"
 				"     OR j.status IN ('queued', 'fetching', 'generating') AND j.deadline > $2)) h"
-				" WHERE u.id = $1", 3, types);
+				" WHERE u.id = $1", outcomes_that_count()), 3, types);
 	memset(funds, 0, sizeof(*funds));
 	if (sparky_execute(plan, values, NULL, 1) == 0)
 		return;
@@ -86,6 +89,19 @@ sparky_credits_read(const pg_uuid_t *user_id, TimestampTz now, Funds *funds)
 	funds->active_jobs = sparky_column_int(0, 6, 0);
 	funds->used_today = sparky_column_int(0, 7, 0);
 	funds->uncharged_calls = sparky_column_int(0, 8, 0);
+}
+
+/* The names of the outcomes that count against a user, as outcome.c has them. */
+static char *
+outcomes_that_count(void)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (Outcome outcome = 0; outcome < OUTCOME_COUNT; outcome++)
+		if (sparky_outcome_rule(outcome)->counts)
+			appendStringInfo(&names, "%s%s", names.len ? "," : "", sparky_outcome_name(outcome));
+	return names.data;
 }
 
 /*

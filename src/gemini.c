@@ -21,6 +21,7 @@
 #include "gemini_reader.h"
 #include "json_schema.h"
 
+#define SECRET_LEAST_BYTES 8	/* shorter ones are not struck out */
 #define MESSAGE_MAX_BYTES 500
 #define NAME_MAX_BYTES 200		/* a model version, a response id, a finish reason */
 #define USAGE_MAX_BYTES 8000
@@ -99,7 +100,9 @@ void
 sparky_gemini_read(GeminiReader *reader, TransportResult transport, int http_status, const char *content_type,
 				   const char *response_schema, const char *secret, GeminiAnswer *answer)
 {
-	Reading		reading = {reader, response_schema, secret, answer};
+	/* A few letters are in any text, and are no key. */
+	bool		scrub_it = secret != NULL && strlen(secret) >= SECRET_LEAST_BYTES;
+	Reading		reading = {reader, response_schema, scrub_it ? secret : NULL, answer};
 
 	memset(answer, 0, sizeof(*answer));
 	answer->retry_after = -1;

@@ -87,7 +87,7 @@ forget_result(const pg_uuid_t *user_id, int64 generation_id, Datum job_id, bool 
 					3, types);
 		sparky_execute_fresh(cache_plan, values, NULL);
 		sparky_plan(&job_plan,
-					"UPDATE public.generation_jobs j SET result = j.result - '{image_path,analysis}'::pg_catalog.text[]"
+					"UPDATE public.generation_jobs j SET result = NULL"
 					" WHERE j.user_id = $1 AND j.id = $2 AND j.result ->> 'generation_id' = $3",
 					3, types);
 		sparky_execute_fresh(job_plan, values, NULL);

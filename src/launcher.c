@@ -54,6 +54,7 @@
 /* A worker that lives shorter than this is restarted later each time. */
 #define SHORT_LIFE_MS 5000
 #define LONGEST_PAUSE_MS 30000
+#define PROBE_PAUSE_MS 2000
 
 /* What this launcher knows of an entry beyond the shared struct. */
 typedef struct Watch
@@ -62,13 +63,18 @@ typedef struct Watch
 	BackgroundWorkerHandle *worker;
 	BackgroundWorkerHandle *probe;
 	TimestampTz started_at;
-	TimestampTz not_before;
+	TimestampTz not_before;		/* of the next worker */
+	TimestampTz probe_not_before;
 	int			short_lives;
 	bool		slot_trouble_logged;
 } Watch;
 
+/* Databases that a probe found without the extension: they take no place until somebody says that something changed. */
+static List *absent;
+
 static ProcessUtility_hook_type previous_utility;
 static bool tell_at_commit = false;
+static bool tell_created = false;
 static bool callback_registered = false;
 static Watch *watches;
 
@@ -79,9 +85,10 @@ static bool changes_databases(Node *statement);
 static void suspend_database(Oid database);
 static void resume_database(int code, Datum database);
 static void on_commit(XactEvent event, void *arg);
-static void scan_databases(void);
+static bool scan_databases(void);
 static bool wanted(const char *name);
 static void step_entry(int index);
+static void release_entry(int index);
 static void start_worker(int index);
 static void start_probe(int index);
 static bool start(int index, const char *kind, const char *function, BackgroundWorkerHandle **handle);
@@ -143,6 +150,8 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only, ProcessUt
 		if (!callback_registered)
 			RegisterXactCallback(on_commit, NULL);
 		callback_registered = tell_at_commit = true;
+		if (IsA(node, CreateExtensionStmt))
+			tell_created = true;
 	}
 }
 
@@ -208,15 +217,18 @@ changes_databases(Node *node)
 static void
 suspend_database(Oid database)
 {
+	DatabaseEntry *entry;
 	bool		empty = false;
 
 	sparky_shmem_lock(true);
-	sparky_shmem_make(database)->suspended++;
+	entry = sparky_shmem_make(database);
+	if (entry != NULL)
+		entry->suspended++;
 	sparky_shmem_unlock();
+	if (entry == NULL)
+		return;					/* all entries are taken, so nothing of ours is there */
 	while (!empty)
 	{
-		DatabaseEntry *entry;
-
 		sparky_shmem_lock(false);
 		entry = sparky_shmem_find(database);
 		empty = entry == NULL || (entry->worker_pid == 0 && entry->probe_pid == 0);
@@ -251,14 +263,16 @@ static void
 on_commit(XactEvent event, void *arg)
 {
 	DatabaseEntry *entry;
+	bool		created;
 
 	if (!tell_at_commit || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
 		return;
-	tell_at_commit = false;
+	created = tell_created;
+	tell_at_commit = tell_created = false;
 	if (event == XACT_EVENT_ABORT)
 		return;
 	sparky_shmem_lock(true);
-	entry = sparky_shmem_find(MyDatabaseId);
+	entry = created ? sparky_shmem_make(MyDatabaseId) : sparky_shmem_find(MyDatabaseId);
 	if (entry != NULL)
 	{
 		entry->probe_due = true;
@@ -296,10 +310,7 @@ sparky_launcher_main(Datum argument)
 		TimestampTz now = GetCurrentTimestamp();
 
 		if (sparky_shmem_take_rescan() || TimestampDifferenceExceeds(scanned_at, now, RESCAN_MS))
-		{
-			scan_databases();
-			scanned_at = now;
-		}
+			scanned_at = scan_databases() ? now : 0;
 		for (int i = 0; i < sparky_shmem_databases(); i++)
 			step_entry(i);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -314,15 +325,16 @@ sparky_launcher_main(Datum argument)
 	}
 }
 
-/* Bring the shared entries in line with pg_database. */
-static void
+/* Bring the shared entries in line with pg_database; false while somebody has yet to leave an entry that goes. */
+static bool
 scan_databases(void)
 {
 	Relation	relation;
 	TableScanDesc scan;
 	HeapTuple	tuple;
 	bool	   *seen = palloc0(sparky_shmem_databases());
-	bool		full = false;
+	bool		full = false,
+				complete = true;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -335,10 +347,21 @@ scan_databases(void)
 		DatabaseEntry *entry;
 
 		if (row->datistemplate || !row->datallowconn || !wanted(NameStr(row->datname)))
+		{
+			absent = list_delete_oid(absent, row->oid);
 			continue;
+		}
 		sparky_shmem_lock(true);
 		entry = sparky_shmem_find(row->oid);
+		if (entry == NULL && list_member_oid(absent, row->oid))
+		{
+			sparky_shmem_unlock();
+			continue;
+		}
 		if (entry == NULL && (entry = sparky_shmem_make(row->oid)) != NULL)
+			entry->probe_due = true;
+		/* Its owner could not log in: perhaps he can now. */
+		if (entry != NULL && !entry->served && entry->trouble[0] != '\0')
 			entry->probe_due = true;
 		if (entry != NULL)
 			seen[entry - sparky_shmem_entry(0)] = true;
@@ -359,14 +382,17 @@ scan_databases(void)
 
 		if (seen[i] || !OidIsValid(entry->database) || entry->suspended > 0)
 			continue;
-		entry->served = false;
+		entry->served = entry->probe_due = false;
 		if (entry->worker_pid != 0)
 			kill(entry->worker_pid, SIGTERM);
-		else if (entry->probe_pid == 0)
+		if (entry->worker_pid != 0 || entry->probe_pid != 0)
+			complete = false;
+		else
 			entry->database = InvalidOid;
 	}
 	sparky_shmem_unlock();
 	pfree(seen);
+	return complete;
 }
 
 /* Is a database named by sparky.databases? */
@@ -432,8 +458,32 @@ step_entry(int index)
 		return;
 	if (entry.probe_due)
 		start_probe(index);
+	else if (!entry.looked && GetCurrentTimestamp() >= watch->probe_not_before)
+		start_probe(index);
+	else if (!entry.served && entry.looked && entry.trouble[0] == '\0')
+		release_entry(index);
 	else if (entry.served && GetCurrentTimestamp() >= watch->not_before)
 		start_worker(index);
+}
+
+/* Probed, and nothing of ours is there: make room for a database that has the extension. */
+static void
+release_entry(int index)
+{
+	DatabaseEntry *entry = sparky_shmem_entry(index);
+	MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+	Oid			database = InvalidOid;
+
+	sparky_shmem_lock(true);
+	if (!entry->served && !entry->probe_due && entry->probe_pid == 0 && entry->worker_pid == 0 && entry->suspended == 0)
+	{
+		database = entry->database;
+		entry->database = InvalidOid;
+	}
+	sparky_shmem_unlock();
+	if (OidIsValid(database))
+		absent = list_append_unique_oid(absent, database);
+	MemoryContextSwitchTo(previous);
 }
 
 static void
@@ -450,6 +500,7 @@ start_worker(int index)
 	pause = watch->short_lives < 2 ? 200 : Min(LONGEST_PAUSE_MS, 500 << Min(watch->short_lives, 6));
 	watch->started_at = now;
 	watch->not_before = TimestampTzPlusMilliseconds(now, pause);
+	absent = list_delete_oid(absent, watch->database);
 	(void) start(index, "worker", "sparky_worker_main", &watch->worker);
 }
 
@@ -460,8 +511,10 @@ start_probe(int index)
 
 	if (!start(index, "probe", "sparky_probe_main", &watches[index].probe))
 		return;
+	/* Should it die before it has looked, another is sent, but not at once. */
+	watches[index].probe_not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROBE_PAUSE_MS);
 	sparky_shmem_lock(true);
-	entry->probe_due = false;
+	entry->probe_due = entry->looked = false;
 	sparky_shmem_unlock();
 }
 
@@ -605,6 +658,7 @@ sparky_probe_main(Datum argument)
 	if (entry != NULL)
 	{
 		entry->served = served;
+		entry->looked = true;
 		entry->owner = owner;
 		strlcpy(entry->trouble, trouble, sizeof(entry->trouble));
 	}

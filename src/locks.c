@@ -38,7 +38,7 @@ static const RelationNeed needs[] = {
 	{"public", "generations",		{A, NoLock, X, NoLock}},
 	{"public", "credit_usage",		{A, NoLock, X, NoLock}},
 	{"public", "credit_ledger",		{X, NoLock, X, NoLock}},
-	{"public", "notifications",		{NoLock, X, X, NoLock}},
+	{"public", "notifications",		{X, X, X, NoLock}},
 	{"cache", "kv_store",			{A, NoLock, X, NoLock}},
 	{"sparky", "tool_settings",		{A, A, A, NoLock}},
 	{"sparky", "request_keys",		{X, NoLock, NoLock, NoLock}},
@@ -46,6 +46,7 @@ static const RelationNeed needs[] = {
 	{"sparky", "provider_calls",	{A, X, X, X}},
 	{"sparky", "answers",			{NoLock, NoLock, X, X}},
 	{"sparky", "stored_files",		{A, A, X, NoLock}},
+	{"storage", "buckets",			{NoLock, NoLock, S, NoLock}},
 	{"storage", "objects",			{A, A, X, NoLock}},
 };
 

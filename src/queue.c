@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "notify.h"
 #include "owner.h"
 #include "queue.h"
 #include "settings.h"
@@ -161,6 +162,8 @@ sparky_queue_fail(const Job *job, Outcome final, int retry_after, TimestampTz no
 	(void) sparky_execute(plan, values, nulls, 0);
 	sparky_plan(&drop, "DELETE FROM sparky.answers WHERE job_id = $1", 1, types);
 	(void) sparky_execute(drop, values, NULL, 0);
+	if (!cancelled)
+		sparky_notify_failed(&job->user_id, now);
 }
 
 void
@@ -194,6 +197,17 @@ sparky_queue_note_call(const CallReport *report, TimestampTz now)
 				" message = $7, model_version = $8, response_id = $9, usage = $10::jsonb, retry_after = $11, bytes_sent = $12,"
 				" bytes_received = $13 WHERE id = $1", 13, types);
 	(void) sparky_execute(plan, values, nulls, 0);
+}
+
+void
+sparky_queue_forget_call(int64 call_id)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(call_id)};
+
+	sparky_plan(&plan, "DELETE FROM sparky.provider_calls WHERE id = $1", 1, types);
+	(void) sparky_execute(plan, values, NULL, 0);
 }
 
 void
@@ -239,11 +253,11 @@ sparky_queue_answered(int limit, int64 incarnation, Job **jobs)
 	sparky_plan(&claim,
 				"UPDATE public.generation_jobs SET status = 'storing', incarnation = $2, attempt = attempt + 1 WHERE id IN"
 				" (SELECT j.id FROM public.generation_jobs j JOIN sparky.answers a ON a.job_id = j.id"
-				"  WHERE j.status = 'answered' ORDER BY a.answered_at LIMIT $1 FOR UPDATE OF j SKIP LOCKED)", 2, types);
+				"  WHERE j.status = 'answered' ORDER BY j.run_after, a.answered_at LIMIT $1 FOR UPDATE OF j SKIP LOCKED)", 2, types);
 	(void) sparky_execute(claim, values, NULL, 0);
 	sparky_plan(&plan,
 				"SELECT " JOB_COLUMNS ", a.answered_at FROM public.generation_jobs j JOIN sparky.answers a ON a.job_id = j.id"
-				" WHERE j.status = 'storing' AND j.incarnation = $2 ORDER BY a.answered_at LIMIT $1", 2, types);
+				" WHERE j.status = 'storing' AND j.incarnation = $2 ORDER BY j.run_after, a.answered_at LIMIT $1", 2, types);
 	count = sparky_execute(plan, values, NULL, 0);
 	*jobs = palloc0(sizeof(Job) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
@@ -252,6 +266,18 @@ sparky_queue_answered(int limit, int64 incarnation, Job **jobs)
 		(*jobs)[i].answered_at = DatumGetTimestampTz(sparky_column(i, JOB_COLUMN_COUNT + 1, &isnull));
 	}
 	return (int) count;
+}
+
+void
+sparky_queue_hand_back(const Job *job, TimestampTz now)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, TIMESTAMPTZOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id), TimestampTzGetDatum(now)};
+
+	sparky_plan(&plan,
+				"UPDATE public.generation_jobs SET status = 'answered', incarnation = NULL, run_after = $2 WHERE id = $1", 2, types);
+	(void) sparky_execute(plan, values, NULL, 0);
 }
 
 bool
@@ -293,49 +319,57 @@ sparky_queue_mark_charged(const Job *job)
 }
 
 int
-sparky_queue_lost(int limit, int64 incarnation, TimestampTz now, LostJob **jobs)
+sparky_queue_overdue(int limit, int64 incarnation, TimestampTz now, OverdueJob **jobs)
 {
-	static SPIPlanPtr plan,
-				mark;
+	static SPIPlanPtr plan;
 	Oid			types[] = {INT8OID, INT4OID, TIMESTAMPTZOID};
 	Datum		values[] = {Int64GetDatum(incarnation), Int32GetDatum(limit), TimestampTzGetDatum(now)};
-	Oid			mark_types[] = {UUIDOID, TIMESTAMPTZOID};
 	uint64		count;
 
 	sparky_plan(&plan,
-				"SELECT " JOB_COLUMNS ", j.status IN ('answered', 'storing'),"
-				" (SELECT count(*) FROM sparky.provider_calls c WHERE c.job_id = j.id AND (c.outcome IS NULL OR c.outcome = 'unknown'))"
-				" FROM public.generation_jobs j WHERE j.status IN ('fetching', 'generating', 'answered', 'storing')"
-				" AND (j.incarnation <> $1 OR j.lease_until < $3) LIMIT $2 FOR UPDATE OF j SKIP LOCKED", 3, types);
+				"(SELECT " JOB_COLUMNS ", j.status FROM public.generation_jobs j"
+				"  WHERE j.status IN ('fetching', 'generating', 'answered', 'storing')"
+				"  AND (j.incarnation <> $1 OR j.lease_until < $3) LIMIT $2)"
+				" UNION ALL (SELECT " JOB_COLUMNS ", j.status FROM public.generation_jobs j"
+				"  WHERE j.status = 'queued' AND j.deadline <= $3 LIMIT $2)", 3, types);
 	count = sparky_execute(plan, values, NULL, 0);
-	*jobs = palloc0(sizeof(LostJob) * Max(count, 1));
+	*jobs = palloc0(sizeof(OverdueJob) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
 	{
-		LostJob    *lost = &(*jobs)[i];
+		OverdueJob *overdue = &(*jobs)[i];
 
-		read_job(i, &lost->job);
-		lost->job.lost_claims++;
-		lost->answered = sparky_column_bool(i, JOB_COLUMN_COUNT + 1);
-		lost->unknown_calls = sparky_column_int(i, JOB_COLUMN_COUNT + 2, 0);
-	}
-	sparky_plan(&mark,
-				"UPDATE sparky.provider_calls SET outcome = 'unknown', finished_at = $2 WHERE job_id = $1 AND outcome IS NULL", 2, mark_types);
-	for (uint64 i = 0; i < count; i++)
-	{
-		Datum		mark_values[] = {UUIDPGetDatum(&(*jobs)[i].job.id), TimestampTzGetDatum(now)};
-
-		(void) sparky_execute(mark, mark_values, NULL, 0);
+		read_job(i, &overdue->job);
+		copy_text(overdue->status, sizeof(overdue->status), i, JOB_COLUMN_COUNT + 1);
+		overdue->lost = strcmp(overdue->status, "queued") != 0;
+		if (overdue->lost)
+			overdue->job.lost_claims++;
 	}
 	return (int) count;
 }
 
+int
+sparky_queue_mark_unknown(const Job *job, TimestampTz now)
+{
+	static SPIPlanPtr mark,
+				count;
+	Oid			types[] = {UUIDOID, TIMESTAMPTZOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id), TimestampTzGetDatum(now)};
+
+	sparky_plan(&mark,
+				"UPDATE sparky.provider_calls SET outcome = 'unknown', finished_at = $2 WHERE job_id = $1 AND outcome IS NULL", 2, types);
+	(void) sparky_execute(mark, values, NULL, 0);
+	sparky_plan(&count, "SELECT count(*) FROM sparky.provider_calls WHERE job_id = $1 AND outcome = 'unknown'", 1, types);
+	(void) sparky_execute(count, values, NULL, 1);
+	return (int) sparky_column_int(0, 1, 0);
+}
+
 void
-sparky_queue_recover(const LostJob *lost, TimestampTz now)
+sparky_queue_recover(const Job *job, bool answered, TimestampTz now)
 {
 	static SPIPlanPtr plan;
 	Oid			types[] = {UUIDOID, TEXTOID, INT4OID, TIMESTAMPTZOID};
-	Datum		values[] = {UUIDPGetDatum(&lost->job.id), CStringGetTextDatum(lost->answered ? "answered" : "queued"),
-	Int32GetDatum(lost->job.lost_claims), TimestampTzGetDatum(now)};
+	Datum		values[] = {UUIDPGetDatum(&job->id), CStringGetTextDatum(answered ? "answered" : "queued"),
+	Int32GetDatum(job->lost_claims), TimestampTzGetDatum(now)};
 
 	sparky_plan(&plan,
 				"UPDATE public.generation_jobs SET status = $2, lost_claims = $3, run_after = $4, incarnation = NULL,"
@@ -344,28 +378,40 @@ sparky_queue_recover(const LostJob *lost, TimestampTz now)
 }
 
 int
-sparky_queue_expire(int limit, TimestampTz now, pg_uuid_t **ids)
+sparky_queue_end_overdue(int limit, TimestampTz now)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {TIMESTAMPTZOID, INT4OID};
-	Datum		values[] = {TimestampTzGetDatum(now), Int32GetDatum(limit)};
+	static SPIPlanPtr plan,
+				mark;
+	Oid			types[] = {TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(now), Int32GetDatum(limit),
+	TimestampTzGetDatum(now - (int64) sparky_storage_deadline * USECS_PER_SEC)};
+	Oid			mark_types[] = {UUIDOID, TIMESTAMPTZOID};
 	SPITupleTable *rows;
 	uint64		count;
 
 	sparky_plan(&plan,
-				"SELECT " JOB_COLUMNS " FROM public.generation_jobs j WHERE j.status = 'queued' AND j.deadline <= $1"
-				" LIMIT $2 FOR UPDATE OF j SKIP LOCKED", 2, types);
+				"SELECT " JOB_COLUMNS ", j.status IN ('answered', 'storing') FROM public.generation_jobs j"
+				" WHERE (j.status IN ('queued', 'fetching', 'generating') AND j.deadline <= $1)"
+				" OR (j.status IN ('answered', 'storing') AND NOT EXISTS"
+				"  (SELECT FROM sparky.answers a WHERE a.job_id = j.id AND a.answered_at > $3))"
+				" LIMIT $2 FOR UPDATE OF j SKIP LOCKED", 3, types);
 	count = sparky_execute(plan, values, NULL, 0);
 	rows = SPI_tuptable;
-	*ids = palloc(sizeof(pg_uuid_t) * Max(count, 1));
+	/* A worker that lives after all overwrites this with what it knows. */
+	sparky_plan(&mark,
+				"UPDATE sparky.provider_calls SET outcome = 'unknown', finished_at = $2 WHERE job_id = $1 AND outcome IS NULL", 2, mark_types);
 	for (uint64 i = 0; i < count; i++)
 	{
 		Job			job;
+		bool		answered;
+		Datum		mark_values[] = {(Datum) 0, TimestampTzGetDatum(now)};
 
 		SPI_tuptable = rows;
 		read_job(i, &job);
-		(*ids)[i] = job.id;
-		sparky_queue_fail(&job, OUTCOME_DEADLINE, 0, now);
+		answered = sparky_column_bool(i, JOB_COLUMN_COUNT + 1);
+		sparky_queue_fail(&job, answered ? OUTCOME_STORAGE : OUTCOME_DEADLINE, 0, now);
+		mark_values[0] = UUIDPGetDatum(&job.id);
+		(void) sparky_execute(mark, mark_values, NULL, 0);
 	}
 	return (int) count;
 }

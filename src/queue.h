@@ -68,6 +68,8 @@ typedef struct AcceptBatch
 	int64		calls_today;	/* those that this transaction accepted included */
 	TransactionId counted_in;	/* where calls_today was read: a batch that is run again counts again */
 } AcceptBatch;
+/* The spend breaker: calls of today and those that jobs in the queue will make have used up the limit. ERROR if that cannot be read. */
+extern bool sparky_queue_breaker_open(TimestampTz now);
 extern bool sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *batch, SubmissionAnswer *answer);
 
 /* Ready jobs, round-robin by user, models on the pause list left out; nothing is locked. palloc'd array. */
@@ -80,6 +82,8 @@ extern RowStep sparky_queue_lock(const Job *job, const char *status);
 extern void sparky_queue_retry(const Job *job, bool counted, TimestampTz run_after);
 /* After a lock: the end without a charge. */
 extern void sparky_queue_fail(const Job *job, Outcome final, int retry_after, TimestampTz now);
+/* A call that could not even be started was none. */
+extern void sparky_queue_forget_call(int64 call_id);
 extern void sparky_queue_note_call(const CallReport *report, TimestampTz now);
 /* After a lock: keep a good answer; status answered. */
 extern void sparky_queue_keep_answer(const Job *job, const JobAnswer *answer, TimestampTz now);
@@ -87,24 +91,32 @@ extern void sparky_queue_keep_answer(const Job *job, const JobAnswer *answer, Ti
 /* settle.c: after a lock on job and user: everything that a paid answer changes. */
 extern void sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_seconds, TimestampTz now);
 
-/* Jobs whose answer waits for its settlement, oldest first, claimed (storing) by this incarnation. */
+/* Jobs whose answer waits for its settlement, those that waited longest since their last try first, claimed (storing) by this incarnation. */
 extern int	sparky_queue_answered(int limit, int64 incarnation, Job **jobs);
+/* After a lock: it could not be settled now; the claim is handed back, and others come first. */
+extern void sparky_queue_hand_back(const Job *job, TimestampTz now);
 /* Its answer, into CurrentMemoryContext; false: gone. */
 extern bool sparky_queue_read_answer(const Job *job, JobAnswer *answer);
 /* The call of this claim turned out to be the paid one. */
 extern void sparky_queue_mark_charged(const Job *job);
-/* Jobs whose claim's worker is not this one, or whose lease ran out; locked, their calls marked unknown. */
-typedef struct LostJob
+/*
+ * What no event tells of: jobs whose claim's worker is not this one, or whose
+ * lease ran out, and queued jobs past their deadline.  Nothing is locked or
+ * written: each is then locked with the status told here.
+ */
+typedef struct OverdueJob
 {
 	Job			job;
-	bool		answered;
-	int			unknown_calls;
-} LostJob;
-extern int	sparky_queue_lost(int limit, int64 incarnation, TimestampTz now, LostJob **jobs);
-/* After sparky_queue_lost: count the loss and put it back (answered jobs stay answered). */
-extern void sparky_queue_recover(const LostJob *lost, TimestampTz now);
-/* Queued jobs past their deadline, failed; returns how many, with their ids. */
-extern int	sparky_queue_expire(int limit, TimestampTz now, pg_uuid_t **ids);
+	char		status[16];
+	bool		lost;			/* a claim was lost; lost_claims counts it already */
+} OverdueJob;
+extern int	sparky_queue_overdue(int limit, int64 incarnation, TimestampTz now, OverdueJob **jobs);
+/* After a lock: calls under way become unknown; returns how many unknown calls the job has now. */
+extern int	sparky_queue_mark_unknown(const Job *job, TimestampTz now);
+/* After a lock: count the loss and put the job back (answered jobs stay answered). */
+extern void sparky_queue_recover(const Job *job, bool answered, TimestampTz now);
+/* End the jobs that are past their deadline in every state, and answers that storage refused too long; by whoever asks, beside the worker or without one. */
+extern int	sparky_queue_end_overdue(int limit, TimestampTz now);
 /* When the next queued job may run; DT_NOEND if none. */
 extern TimestampTz sparky_queue_next_run(void);
 

@@ -100,10 +100,8 @@ look(const pg_uuid_t *user_id, const pg_uuid_t *job_id, bool *ended)
 	sparky_owner_enter(&scope);
 	if (!sparky_job_view(job_id, user_id, &view))
 	{
-		Account		account;
-
 		/* A job goes with its account, also while somebody waits for it. */
-		sparky_account_require(user_id, GetCurrentTimestamp(), &account);
+		sparky_account_check(user_id);
 		sparky_raise(WORD_JOB_NOT_FOUND, NULL, NULL, 0);
 	}
 	json = MemoryContextStrdup(scope.caller_context, sparky_result_of_job(user_id, &view));

@@ -35,6 +35,9 @@ int			sparky_max_provider_calls_per_day;
 int			sparky_max_image_bytes;
 int			sparky_max_stored_bytes_per_user;
 int			sparky_uploads_per_hour;
+int			sparky_job_retention;
+int			sparky_provider_call_retention;
+int			sparky_cron_history_retention;
 char	   *sparky_storage_url;
 char	   *sparky_public_url;
 
@@ -70,7 +73,7 @@ typedef struct TextSetting
 
 static const IntSetting int_settings[] = {
 	{"sparky.max_concurrent_calls", "Calls to the provider in flight at once.",
-	&sparky_max_concurrent_calls, 256, 1, 10000, 0},
+	&sparky_max_concurrent_calls, 256, 1, SPARKY_MOST_CONCURRENT_CALLS, 0},
 	{"sparky.memory_budget", "Memory for the bodies of all calls together; new calls wait beyond it.",
 	&sparky_memory_budget, 512, 16, INT_MAX / 1024 / 1024, GUC_UNIT_MB},
 	{"sparky.accept_timeout", "How long a caller waits for the worker to accept his request.",
@@ -103,6 +106,13 @@ static const IntSetting int_settings[] = {
 	&sparky_max_stored_bytes_per_user, 209715200, 1024, INT_MAX, GUC_UNIT_BYTE},
 	{"sparky.uploads_per_hour", "Uploads of one user within an hour.",
 	&sparky_uploads_per_hour, 60, 1, INT_MAX, 0},
+	/* Read by the clean-up's SQL. Two days at least: an idempotency key must find its job, a day's limits its calls. */
+	{"sparky.job_retention", "How long ended jobs are kept.",
+	&sparky_job_retention, 90 * 86400, 2 * 86400, INT_MAX, GUC_UNIT_S},
+	{"sparky.provider_call_retention", "How long provider calls are kept.",
+	&sparky_provider_call_retention, 400 * 86400, 2 * 86400, INT_MAX, GUC_UNIT_S},
+	{"sparky.cron_history_retention", "How long pg_cron's notes on runs of sparky's jobs are kept.",
+	&sparky_cron_history_retention, 7 * 86400, 3600, INT_MAX, GUC_UNIT_S},
 };
 
 static const TextSetting text_settings[] = {

@@ -2,6 +2,9 @@
 #ifndef SPARKY_SETTINGS_H
 #define SPARKY_SETTINGS_H
 
+/* The most that sparky.max_concurrent_calls may be: the transport is made for that many. */
+#define SPARKY_MOST_CONCURRENT_CALLS 10000
+
 extern char *sparky_databases;				/* POSTMASTER */
 extern int	sparky_max_databases;			/* POSTMASTER */
 extern char *sparky_gemini_base_url;
@@ -24,6 +27,9 @@ extern int	sparky_max_provider_calls_per_day;	/* 0 = no limit */
 extern int	sparky_max_image_bytes;
 extern int	sparky_max_stored_bytes_per_user;
 extern int	sparky_uploads_per_hour;
+extern int	sparky_job_retention;			/* s */
+extern int	sparky_provider_call_retention;	/* s */
+extern int	sparky_cron_history_retention;	/* s */
 extern char *sparky_storage_url;			/* '' = embedded */
 extern char *sparky_public_url;
 

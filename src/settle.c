@@ -14,6 +14,7 @@
 
 #include "cache.h"
 #include "credits.h"
+#include "notify.h"
 #include "owner.h"
 #include "queue.h"
 #include "storage.h"
@@ -41,6 +42,7 @@ sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_sec
 		sparky_storage_put(path, &job->user_id, answer->image, &answer->info, answer->sha256);
 	}
 	sparky_credits_move(&job->user_id, -job->price, -job->price, "usage", uuid_text(&job->id), now);
+	sparky_notify_low(&job->user_id, job->price, now);
 	generation_id = insert_generation(job, path, answer->analysis, now);
 	insert_usage(job, generation_id, now);
 	if (cache_ttl_seconds > 0)

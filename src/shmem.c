@@ -77,12 +77,13 @@ static void startup_shmem(void);
 static Size shared_size(void);
 static void register_callbacks(void);
 static void leave_slot(void);
+static void release_slot(Slot *slot);
 static void on_transaction_end(XactEvent event, void *arg);
 static void on_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
 static void on_backend_exit(int code, Datum arg);
 static bool post(const Submission *submission, Slot *slot);
 static SlotState slot_state(Slot *slot, SubmissionAnswer *answer);
-static bool withdraw(Slot *slot, SubmissionAnswer *answer);
+static bool withdraw(Slot *slot, bool taken_too);
 static void refuse_unanswered(SubmissionAnswer *answer);
 static TimestampTz earliest_timer(void);
 
@@ -204,6 +205,9 @@ sparky_shmem_make(Oid database)
 	{
 		memset(entry, 0, sizeof(*entry));
 		entry->database = database;
+		entry->counting_since = GetCurrentTimestamp();
+		for (int i = 0; i < COUNTER_COUNT; i++)
+			pg_atomic_init_u64(&entry->requests[i], 0);
 	}
 	return entry;
 }
@@ -271,8 +275,11 @@ sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer)
 		state = slot_state(slot, answer);
 		if (posted && state == SLOT_ANSWERED)
 			break;
-		if (now >= until && (state != SLOT_TAKEN || !posted || now >= patience) && withdraw(slot, answer))
+		if (now >= until && withdraw(slot, now >= patience))
+		{
+			refuse_unanswered(answer);
 			return;
+		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 posted && now < until ? Min(WAIT_STEP_MS, TimestampDifferenceMilliseconds(now, until) + 1) : 10,
 						 PG_WAIT_EXTENSION);
@@ -323,17 +330,18 @@ slot_state(Slot *slot, SubmissionAnswer *answer)
 	return state;
 }
 
-/* Give up waiting for acceptance; false if the answer came in the last moment. */
+/* Give up waiting for acceptance; false if the worker has it in work, or answered in the last moment. */
 static bool
-withdraw(Slot *slot, SubmissionAnswer *answer)
+withdraw(Slot *slot, bool taken_too)
 {
-	SlotState	state = slot_state(slot, answer);
+	bool		given_up;
 
-	if (state == SLOT_ANSWERED)
-		return false;
-	leave_slot();
-	refuse_unanswered(answer);
-	return true;
+	sparky_shmem_lock(true);
+	given_up = slot->state != SLOT_ANSWERED && (slot->state != SLOT_TAKEN || taken_too);
+	if (given_up)
+		release_slot(slot);
+	sparky_shmem_unlock();
+	return given_up;
 }
 
 static void
@@ -353,10 +361,17 @@ refuse_unanswered(SubmissionAnswer *answer)
 static void
 leave_slot(void)
 {
-	Slot	   *slot = my_slot();
+	sparky_shmem_lock(true);
+	release_slot(my_slot());
+	sparky_shmem_unlock();
+}
+
+/* Lock held. */
+static void
+release_slot(Slot *slot)
+{
 	DatabaseEntry *entry;
 
-	sparky_shmem_lock(true);
 	switch (slot->state)
 	{
 		case SLOT_POSTED:
@@ -376,7 +391,6 @@ leave_slot(void)
 			break;
 	}
 	slot->waiting = false;
-	sparky_shmem_unlock();
 }
 
 static void

@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 #include "utils/uuid.h"
 
 #include "gemini.h"
@@ -85,6 +86,17 @@ extern void sparky_wait_end(JobWait *wait);		/* also done by abort and exit */
 
 /* ---- what follows is for the launcher and the worker ---- */
 
+/* What became of a request; counted by its caller (stats.c). */
+typedef enum RequestCounter
+{
+	COUNTER_HIT,				/* answered from the cache */
+	COUNTER_JOINED,				/* shares a job in flight */
+	COUNTER_ACCEPTED,			/* a new job */
+	COUNTER_REPEATED,			/* its idempotency key was known */
+	COUNTER_REFUSED,			/* by the worker: money, limits, no worker */
+	COUNTER_COUNT
+} RequestCounter;
+
 /*
  * One entry per database.  served: the last probe found extension and owner.
  * incarnation names the worker that owns the entry now: one that finds another
@@ -95,6 +107,7 @@ typedef struct DatabaseEntry
 	Oid			database;		/* InvalidOid: entry is free */
 	Oid			owner;			/* data owner, as the probe found it */
 	bool		served;
+	bool		looked;			/* the last probe came to its end: served means something */
 	bool		probe_due;		/* somebody said that something changed */
 	int			suspended;		/* DROP, RENAME, TEMPLATE in progress: keep out */
 	pid_t		worker_pid;		/* 0: none */
@@ -108,6 +121,9 @@ typedef struct DatabaseEntry
 	int			running_calls;
 	int64		memory_used;
 	TimestampTz started_at;
+	/* for stats() */
+	TimestampTz counting_since;
+	pg_atomic_uint64 requests[COUNTER_COUNT];	/* added to under the shared lock */
 	char		trouble[160];	/* why there is no worker, in words; never a secret */
 } DatabaseEntry;
 

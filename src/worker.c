@@ -28,6 +28,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -42,6 +43,7 @@
 
 Worker		sparky_worker;
 
+static void handle_lock_timeout(SIGNAL_ARGS);
 static void enter(Oid database, Oid *owner);
 static void leave(int code, Datum argument);
 static void settle_in(void);
@@ -65,12 +67,20 @@ sparky_worker_main(Datum argument)
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, handle_lock_timeout);
 	enter(database, &owner);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, owner, 0);
 	settle_in();
 	loop();
+}
+
+/* lock_timeout comes as a SIGINT of our own; an operator's pg_cancel_backend finds no statement of his here. */
+static void
+handle_lock_timeout(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
 }
 
 /* Write my pid into the entry before connecting: whoever empties the database will see it. */
@@ -142,7 +152,7 @@ settle_in(void)
 	sparky_shmem_unlock();
 	sparky_mailbox_recover();
 	MemoryContextSwitchTo(TopMemoryContext);
-	sparky_worker.http = sparky_http_create(sparky_max_concurrent_calls);
+	sparky_worker.http = sparky_http_create(SPARKY_MOST_CONCURRENT_CALLS);
 	sparky_worker.claim_due = sparky_worker.answered_due = true;
 	sparky_worker.next_run = DT_NOEND;
 	ereport(LOG, (errmsg("sparky worker for database %u is ready (incarnation %lld)",
@@ -299,19 +309,29 @@ loop(void)
 	}
 }
 
-/* Show that this worker moves; find out whether it was replaced while it did not. */
+/* Once a round: interrupts, the conf file, the heartbeat. */
 static void
 beat(void)
 {
-	DatabaseEntry *entry;
-	bool		mine;
-
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	if (!sparky_worker_beat())
+	{
+		ereport(LOG, (errmsg("sparky: worker %d was replaced and exits", MyProcPid)));
+		proc_exit(0);
+	}
+}
+
+bool
+sparky_worker_beat(void)
+{
+	DatabaseEntry *entry;
+	bool		mine;
+
 	sparky_shmem_lock(true);
 	entry = sparky_shmem_find(MyDatabaseId);
 	mine = entry != NULL && entry->worker_pid == MyProcPid && entry->incarnation == sparky_worker.incarnation;
@@ -321,11 +341,7 @@ beat(void)
 		entry->running_calls = sparky_worker.running_count;
 	}
 	sparky_shmem_unlock();
-	if (!mine)
-	{
-		ereport(LOG, (errmsg("sparky: worker %d was replaced and exits", MyProcPid)));
-		proc_exit(0);
-	}
+	return mine;
 }
 
 /* Transfers that ended become calls to settle. */

@@ -49,6 +49,9 @@ typedef struct Worker
 
 extern Worker sparky_worker;
 
+/* worker.c: show that this worker moves, in long batches too; false: it was replaced while it did not. */
+extern bool sparky_worker_beat(void);
+
 /* worker_steps.c: the steps of the loop; each returns true if there may be more of its kind at once. */
 extern bool sparky_worker_accept(void);
 extern bool sparky_worker_claim(void);

@@ -70,7 +70,10 @@ static bool keep_item(void *arg);
 static void after_settlement(Call *call);
 static bool read_answered(void *arg);
 static bool answered_item(void *arg);
-static bool sweep_rows(void *arg);
+static bool hand_back_item(void *arg);
+static bool read_overdue(void *arg);
+static bool in_hand(const Job *job);
+static bool end_overdue(void *arg);
 
 static void
 wake_job(const Job *job)
@@ -443,7 +446,7 @@ settle_item(void *arg)
 	}
 	if (call->hand_back)
 	{
-		sparky_queue_note_call(&call->report, batch_now);
+		sparky_queue_forget_call(call->call_id);
 		sparky_queue_retry(&call->job, false, TimestampTzPlusMilliseconds(batch_now, SWEEP_MS));
 		return true;
 	}
@@ -460,12 +463,13 @@ settle_item(void *arg)
 	}
 	call->report.charged = false;
 	sparky_queue_note_call(&call->report, batch_now);
-	if (decision.step == JOB_RETRY)
-	{
+	/* With or without a try left for this job, the others of its model wait; but for no pause that outlasts any of them. */
+	if (call->outcome == OUTCOME_RATE_LIMITED && call->gemini.retry_after < sparky_job_deadline)
+		sparky_worker_pause_model(call->model, call->gemini.retry_after);
+	if (decision.step == JOB_RETRY && sparky_queue_breaker_open(batch_now))
+		sparky_queue_fail(&call->job, call->outcome, 0, batch_now);
+	else if (decision.step == JOB_RETRY)
 		sparky_queue_retry(&call->job, true, decision.run_after);
-		if (call->outcome == OUTCOME_RATE_LIMITED)
-			sparky_worker_pause_model(call->model, call->gemini.retry_after);
-	}
 	else
 		sparky_queue_fail(&call->job, decision.final, decision.retry_after, batch_now);
 	return true;
@@ -480,12 +484,12 @@ keep_item(void *arg)
 
 	if (step != ROW_STEP_DONE)
 		return step == ROW_STEP_GONE;
+	/* Too late to be kept: the settlement ends it, which has the locks that telling the user takes. */
+	if (batch_now >= call->job.deadline)
+		return false;
 	call->report.charged = false;
 	sparky_queue_note_call(&call->report, batch_now);
-	if (batch_now >= call->job.deadline)
-		sparky_queue_fail(&call->job, OUTCOME_DEADLINE, 0, batch_now);
-	else
-		sparky_queue_keep_answer(&call->job, &call->answer, batch_now);
+	sparky_queue_keep_answer(&call->job, &call->answer, batch_now);
 	return true;
 }
 
@@ -498,7 +502,8 @@ sparky_worker_settle_answered(void)
 	AnsweredItem items[SPARKY_BATCH];
 	void	   *pointers[SPARKY_BATCH];
 	ItemResult	results[SPARKY_BATCH];
-	int			ended = 0;
+	int			ended = 0,
+				waiting = 0;
 
 	sparky_worker.answered_due = false;
 	if (sparky_batch_once(BATCH_SETTLE, read_answered, &list) && list.count == 0)
@@ -518,6 +523,9 @@ sparky_worker_settle_answered(void)
 			ended++;
 			wake_job(items[i].job);
 		}
+		else
+			pointers[waiting++] = &items[i];
+	sparky_batch_run(BATCH_KEEP, pointers, waiting, hand_back_item, results, NULL);
 	if (ended > 0)
 		sparky_worker.answered_pause_ms = ANSWERED_FIRST_PAUSE_MS;
 	else
@@ -576,52 +584,104 @@ answered_item(void *arg)
 	return true;
 }
 
+/* It waits for somebody's lock, or for a repair: with no claim, so that workers that end meanwhile are not counted. */
+static bool
+hand_back_item(void *arg)
+{
+	AnsweredItem *item = arg;
+	RowStep		step = sparky_queue_lock(item->job, "storing");
+
+	if (step == ROW_STEP_DONE)
+		sparky_queue_hand_back(item->job, batch_now);
+	return step != ROW_STEP_BUSY;
+}
+
 /* ---- sweep ---- */
 
-typedef struct Sweep
+typedef struct OverdueList
 {
 	MemoryContext context;
-	pg_uuid_t  *ended;
+	OverdueJob *jobs;
 	int			count;
-} Sweep;
+} OverdueList;
 
 /* What no event tells of: dead workers' claims, deadlines of queued jobs, the time of the next run. */
 void
 sparky_worker_sweep(void)
 {
-	Sweep		sweep = {CurrentMemoryContext, palloc(sizeof(pg_uuid_t) * 4 * SPARKY_BATCH), 0};
+	OverdueList list = {CurrentMemoryContext, NULL, 0};
+	void	   *pointers[2 * SPARKY_BATCH];
+	ItemResult	results[2 * SPARKY_BATCH];
+	int			count = 0;
 
 	batch_now = GetCurrentTimestamp();
 	sparky_worker.next_sweep = TimestampTzPlusMilliseconds(batch_now, SWEEP_MS);
-	if (sparky_batch_once(BATCH_CLAIM, sweep_rows, &sweep) && sweep.count > 0)
-		sparky_wait_wake(sweep.ended, sweep.count);
+	if (!sparky_batch_once(BATCH_CLAIM, read_overdue, &list))
+		return;
+	for (int i = 0; i < list.count; i++)
+		if (!in_hand(&list.jobs[i].job))
+			pointers[count++] = &list.jobs[i];
+	sparky_batch_run(BATCH_CLAIM, pointers, count, end_overdue, results, NULL);
+	for (int i = 0; i < count; i++)
+		if (results[i] == ITEM_DONE)
+			wake_job(&((OverdueJob *) pointers[i])->job);
+	if (count > 0)
+		sparky_worker.claim_due = sparky_worker.answered_due = true;
 }
 
 static bool
-sweep_rows(void *arg)
+read_overdue(void *arg)
 {
-	Sweep	   *sweep = arg;
-	LostJob    *lost;
-	pg_uuid_t  *expired;
-	int			count = sparky_queue_lost(SPARKY_BATCH, sparky_worker.incarnation, batch_now, &lost);
+	OverdueList *list = arg;
+	OverdueJob *jobs;
 
-	for (int i = 0; i < count; i++)
-	{
-		JobDecision decision = sparky_job_after_loss(&lost[i].job, lost[i].answered, lost[i].unknown_calls, batch_now);
-
-		if (decision.step == JOB_FAIL)
-		{
-			sparky_queue_fail(&lost[i].job, decision.final, 0, batch_now);
-			sweep->ended[sweep->count++] = lost[i].job.id;
-		}
-		else
-			sparky_queue_recover(&lost[i], batch_now);
-	}
-	if (count > 0)
-		sparky_worker.claim_due = sparky_worker.answered_due = true;
-	count = sparky_queue_expire(SPARKY_BATCH, batch_now, &expired);
-	for (int i = 0; i < count; i++)
-		sweep->ended[sweep->count++] = expired[i];
+	list->count = sparky_queue_overdue(SPARKY_BATCH, sparky_worker.incarnation, batch_now, &jobs);
+	/* The texts of the jobs are not needed: only the structs outlive the transaction. */
+	list->jobs = MemoryContextAlloc(list->context, sizeof(OverdueJob) * Max(list->count, 1));
+	memcpy(list->jobs, jobs, sizeof(OverdueJob) * list->count);
 	sparky_worker.next_run = sparky_queue_next_run();
+	return true;
+}
+
+/* A call of mine whose lease ran out while a lock kept its answer from being written: it is not lost. */
+static bool
+in_hand(const Job *job)
+{
+	dlist_head *lists[] = {&sparky_worker.running, &sparky_worker.finished};
+
+	for (int i = 0; i < lengthof(lists); i++)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, lists[i])
+		{
+			const Job  *mine = &dlist_container(Call, node, iter.cur)->job;
+
+			if (mine->attempt == job->attempt && memcmp(&mine->id, &job->id, sizeof(job->id)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool
+end_overdue(void *arg)
+{
+	OverdueJob *overdue = arg;
+	Job		   *job = &overdue->job;
+	bool		answered = strcmp(overdue->status, "answered") == 0 || strcmp(overdue->status, "storing") == 0;
+	JobDecision decision = {JOB_FAIL, 0, 0, OUTCOME_DEADLINE};
+	RowStep		step = sparky_queue_lock(job, overdue->status);
+
+	if (step != ROW_STEP_DONE)
+		return step == ROW_STEP_GONE;
+	if (overdue->lost)
+		decision = sparky_job_after_loss(job, answered, sparky_queue_mark_unknown(job, batch_now), batch_now);
+	if (decision.step == JOB_FAIL)
+		sparky_queue_fail(job, decision.final, 0, batch_now);
+	else if (!answered && sparky_queue_breaker_open(batch_now))
+		sparky_queue_fail(job, OUTCOME_LOST, 0, batch_now);
+	else
+		sparky_queue_recover(job, answered, batch_now);
 	return true;
 }

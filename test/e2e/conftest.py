@@ -83,7 +83,7 @@ class User:
 
 
 def assert_ledger(server, user=None, db=None):
-    """credits − debt = sum of the ledger, for one user or all; every charge has exactly one usage and one ledger row."""
+    """credits − debt = sum of the ledger, for one user or all; every charge has exactly one usage and one ledger row (one of 0 has none)."""
     wrong = server.query("""
         SELECT u.id, u.credits, u.debt, (SELECT coalesce(sum(delta), 0) FROM public.credit_ledger l WHERE l.user_id = u.id) AS booked
           FROM public.users u
@@ -95,7 +95,7 @@ def assert_ledger(server, user=None, db=None):
           FROM public.credit_usage c
           FULL JOIN (SELECT * FROM public.credit_ledger WHERE kind = 'usage') l ON l.reference = c.job_id::text
          WHERE (%s::uuid IS NULL OR coalesce(c.user_id, l.user_id) = %s::uuid)
-           AND (c.job_id IS NULL OR l.id IS NULL OR l.delta <> -c.credits_used)""", (user, user), db=db)
+           AND (c.job_id IS NULL OR coalesce(l.delta, 0) <> -c.credits_used)""", (user, user), db=db)
     assert wrong == []
 
 

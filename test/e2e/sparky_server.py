@@ -242,6 +242,9 @@ class Server:
         pid, children = self.postmaster_pid(), self.children()
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not process_alive(pid) and not any(map(process_alive, children)), 30, 'the children of a killed postmaster')
+        # where nobody reaps orphans (a container without an init), the dead pid still answers to kill(pid, 0)
+        for lock in (self.data / 'postmaster.pid', self.dir / f'.s.PGSQL.{self.port}.lock'):
+            lock.unlink(missing_ok=True)
 
     def destroy(self):
         if self in self.root.servers:
@@ -462,8 +465,8 @@ class Client:
         self.connection.rollback()
         return row and row[0]
 
-    def rpc(self, function, *, method='POST', timeout=None, isolation=None, commit=True, **arguments):
-        """POST /rpc/FUNCTION with a JSON body: the result as JSON."""
+    def rpc(self, function, *, method='POST', timeout=None, isolation=None, commit=True, body=None, **arguments):
+        """POST /rpc/FUNCTION with a JSON body: the result as JSON. With body, arguments only gives the names that are in it."""
         types = self.ARGUMENTS[function]
         if timeout is None:
             timeout = self.hoisted_timeout(function)
@@ -477,7 +480,8 @@ class Client:
         sql = (f'WITH pgrst_source AS (SELECT call.scalar AS pgrst_scalar FROM {source})'
                " SELECT coalesce(json_agg(t.pgrst_scalar)->0, 'null')::text, nullif(current_setting('response.headers', true), ''),"
                " nullif(current_setting('response.status', true), '') FROM (SELECT * FROM pgrst_source) t")
-        body = json.dumps({k: str(v) if isinstance(v, uuid.UUID) else v for k, v in arguments.items()})
+        if body is None:
+            body = json.dumps({k: str(v) if isinstance(v, uuid.UUID) else v for k, v in arguments.items()})
         rows = self.call(sql, (body,), commit=commit, method=method, path='/rpc/' + function, timeout=timeout, isolation=isolation)
         return json.loads(rows[0][0])
 

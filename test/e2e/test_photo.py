@@ -233,7 +233,8 @@ def test_delete_generation(server, emulator, user):
         user.api.download(result['image_path'])
     assert refused.value.status == 404
     assert server.value('SELECT count(*) FROM cache.kv_store WHERE value::text LIKE %s', (f"%{result['job_id']}%",)) == 0
-    assert 'image_path' not in json.dumps(user.job(result['job_id']))
+    assert user.job(result['job_id'])['result'] is None
+    assert user.api.status(result['job_id']).keys() == {'job_id', 'status', 'cached', 'credits_used', 'credits_remaining'}
     again = user.api.process('cartoon', path)       # no ghost of it: a new call, a new charge
     assert again['cached'] is False and again['status'] == 'succeeded'
     user.assert_money(credits=8, usage=2)

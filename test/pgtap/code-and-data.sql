@@ -1,4 +1,5 @@
 -- Two kinds of objects: code is the extension's, data is not; each with the right owner and path.
+\set tests 23
 \ir setup.psql
 
 CREATE VIEW tap.members AS
@@ -41,9 +42,9 @@ SELECT is_empty($$SELECT f.full_name, f.proacl, i.initprivs FROM our_functions f
 
 -- functions
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE schema IN ('public', 'sparky') AND (prosecdef OR prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c'))
-	AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)$$, 'every definer function and every one not in C pins its search_path');
-SELECT set_eq($$SELECT proname::text FROM our_functions WHERE prosecdef$$,
-	ARRAY['install', 'installed_version', 'repair_data', 'seed', 'on_auth_user', 'on_users_hand_edit', 'on_config', 'on_wording'], 'the few definer functions');
+	AND prokind <> 'p' AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)$$, 'every definer function and every one not in C pins its search_path');
+SELECT is_empty($$SELECT full_name FROM our_functions WHERE prokind = 'p' AND (prosecdef OR prosrc ~* '\m(insert|update|delete|merge|from|execute)\M')$$,
+	'procedures, which could not commit with a path of their own, only call functions');
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE schema = 'public' AND prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')$$, 'public functions are C');
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE prosqlbody IS NOT NULL$$, 'no body that is parsed at creation');
 SELECT set_eq($$SELECT proname::text, proconfig::text FROM our_functions WHERE schema = 'public' AND proconfig IS NOT NULL$$, $$VALUES

@@ -1,4 +1,5 @@
 -- Every object of sparky says what it is.
+\set tests 12
 \ir setup.psql
 
 SELECT is_empty($$SELECT nspname FROM our_schemas WHERE obj_description(oid, 'pg_namespace') IS NULL$$, 'schemas');
@@ -21,7 +22,7 @@ SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c JOIN our_schemas n ON n
 
 -- PostgREST: the first line is the summary, what follows a blank line the description
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE schema IN ('public', 'sparky')
-	AND obj_description(oid, 'pg_proc') !~ E'^[^\n]{10,200}\n\n[^\n].{20,}$'$$, 'comments of functions have two parts');
+	AND obj_description(oid, 'pg_proc') !~ E'^[^\n]{10,200}\n\n[^\n].{10,}$'$$, 'comments of functions have two parts');
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE schema = 'public' AND obj_description(oid, 'pg_proc') !~ E'\nErrors: PT401 '$$,
 	'comments of public functions name their errors');
 -- the check can fail

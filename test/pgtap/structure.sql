@@ -1,4 +1,5 @@
 -- The tables that the user asked for, to the letter, and what was added to them.
+\set tests 40
 \ir setup.psql
 
 CREATE FUNCTION tap.columns_of(tables text[]) RETURNS SETOF text LANGUAGE sql AS $$

@@ -45,12 +45,14 @@ SET LOCAL ROLE authenticated;
 SET LOCAL request.jwt.claims = :claims;
 SELECT upload_image(:png) ->> 'path' AS path, upload_image(:png) ->> 'sha256' AS hash \gset
 
--- Arguments have limits.
+-- Arguments have limits, each told in its turn.
 SELECT pg_temp.detail('SELECT process_image(NULL, ''x'')'), pg_temp.detail('SELECT process_image(''test-filter'', NULL)');
 SELECT pg_temp.detail(format('SELECT process_image(''test-filter'', %L)', repeat('é', 501))),
 	pg_temp.try(format('SELECT process_image(''test-filter'', %L)', repeat('é', 500))) AS fits;
 SELECT pg_temp.detail(format('SELECT process_image(''test-filter'', ''x'', %L)', parameters))
 	FROM (VALUES ('[]'), ('null'), ('"x"'), (json_build_object('k', repeat('x', 4090))::text)) v(parameters);
+SELECT pg_temp.try(format('SELECT process_image(''none'', %L)', repeat('x', 501))) AS no_tool, pg_temp.try('SELECT process_image(''none'', ''x'', ''[]'')') AS no_tool,
+	pg_temp.try('SELECT process_image(''test-face'', NULL, ''[]'')') AS wrong_kind, pg_temp.detail('SELECT process_image(''test-filter'', NULL, ''[]'')');
 SELECT pg_temp.detail(format('SELECT process_image(''test-filter'', ''x'', idempotency_key => %L)', key)) FROM (VALUES (''), (repeat('é', 201))) v(key);
 
 -- Tool, kind, parameters, path, object: each before the next.

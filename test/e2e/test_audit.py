@@ -1,0 +1,190 @@
+"""sparky.audit(): silent in health, and each of its checks names the violation that is planted for it; sparky.stats()."""
+
+import re
+import time
+
+import pytest
+from conftest import User
+from sparky_server import TREE
+
+JOB = "(SELECT id FROM public.generation_jobs WHERE user_id = :user AND status = 'succeeded' AND kind = 'image' LIMIT 1)"
+USAGE = "(SELECT max(id) FROM public.credit_usage WHERE user_id = :user)"
+# a job row like those of the engine, to be put into any state
+ROW = """INSERT INTO public.generation_jobs (id, user_id, tool_id, kind, status, source_path, tool_revision, image_hash, cache_key, credits_held, deadline, finished_at,
+    incarnation, lease_until, error_code) VALUES (gen_random_uuid(), :user, 'cartoon', 'image', """
+
+# check -> what breaks it; run by a superuser, with triggers off, and rolled back
+PLANTS = {
+    'balance_is_ledger_sum': "UPDATE public.users SET credits = credits + 1 WHERE id = :user",
+    'credits_or_debt': "ALTER TABLE public.users DROP CONSTRAINT users_credits_or_debt_check; UPDATE public.users SET debt = 1 WHERE id = :user",
+    'allowance_within_credits': "ALTER TABLE public.users DROP CONSTRAINT users_allowance_check; UPDATE public.users SET allowance = credits + 1 WHERE id = :user",
+    'ledger_chain': "UPDATE public.credit_ledger SET balance_after = balance_after + 1 WHERE id = (SELECT min(id) FROM public.credit_ledger WHERE user_id = :user)",
+    'ledger_once': "ALTER TABLE public.credit_ledger DROP CONSTRAINT credit_ledger_kind_reference_key;"
+                   "INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference) SELECT user_id, 0, balance_after, kind, reference"
+                   " FROM public.credit_ledger WHERE user_id = :user ORDER BY id DESC LIMIT 1",
+    'usage_has_ledger': "DELETE FROM public.credit_ledger WHERE kind = 'usage' AND user_id = :user",
+    'ledger_has_usage': "DELETE FROM public.credit_usage WHERE user_id = :user",
+    'usage_equals_ledger': f"UPDATE public.credit_usage SET credits_used = 2 WHERE id = {USAGE}",
+    'one_charge_per_job': "ALTER TABLE public.credit_usage DROP CONSTRAINT credit_usage_job_id_key;"
+                          f"INSERT INTO public.credit_usage (user_id, tool_id, job_id) SELECT user_id, tool_id, job_id FROM public.credit_usage WHERE id = {USAGE}",
+    'signup_has_grant': "DELETE FROM sparky.signup_grants WHERE user_id = :user",
+    'grant_has_signup': "DELETE FROM public.credit_ledger WHERE kind = 'signup' AND user_id = :user",
+    'monthly_has_grant': "INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference) VALUES (:user, 0, 0, 'monthly', :user || ':9999-01')",
+    'account_has_profile': "DELETE FROM public.users WHERE id = :user",
+    'ended_job_holds_nothing': ROW + "'cancelled', 'p', 1, 'h', 'k', 1, now(), now(), NULL, NULL, NULL)",
+    'job_end_has_time': ROW + "'cancelled', 'p', 1, 'h', 'k', 0, now(), NULL, NULL, NULL, NULL)",
+    'failed_job_has_error': ROW + "'failed', 'p', 1, 'h', 'k', 0, now(), now(), NULL, NULL, NULL)",
+    'lease': ROW + "'generating', 'p', 1, 'h', 'k', 1, now() + interval '1 hour', NULL, 7, NULL, NULL)",
+    'deadline': ROW + "'queued', 'p', 1, 'h', 'k', 1, now() - interval '1 hour', NULL, NULL, NULL, NULL)",
+    'one_active_job_per_key': 'DROP INDEX public.generation_jobs_active_cache_key_idx;'
+                              + ROW + "'queued', 'p', 1, 'h', 'k', 1, now() + interval '1 hour', NULL, NULL, NULL, NULL);"
+                              + ROW + "'queued', 'p', 1, 'h', 'k', 1, now() + interval '1 hour', NULL, NULL, NULL, NULL)",
+    'storage_deadline': ROW + "'answered', 'p', 1, 'h', 'k', 1, now(), NULL, NULL, NULL, NULL);"
+                        "INSERT INTO sparky.answers (job_id, answered_at) SELECT id, now() - interval '3 days' FROM public.generation_jobs WHERE cache_key = 'k'",
+    'answer_has_job': f"INSERT INTO sparky.answers (job_id) VALUES ({JOB})",
+    'answered_job_has_answer': ROW + "'answered', 'p', 1, 'h', 'k', 1, now(), NULL, NULL, NULL, NULL)",
+    'request_key_has_job': "INSERT INTO sparky.request_keys (user_id, key, fingerprint, job_id) VALUES (:user, 'k', 'f', gen_random_uuid())",
+    'call_has_end': "INSERT INTO sparky.provider_calls (job_id, user_id, tool_id, attempt, model, started_at)"
+                    " VALUES (gen_random_uuid(), :user, 'cartoon', 1, 'm', now() - interval '1 hour')",
+    'succeeded_job_has_usage': f"DELETE FROM public.credit_usage WHERE id = {USAGE}",
+    'succeeded_job_has_result': "DELETE FROM public.generations WHERE user_id = :user",
+    'job_equals_usage': f"UPDATE public.generation_jobs SET credits_held = 5 WHERE id = {JOB}",
+    'charged_job_succeeded': f"UPDATE public.generation_jobs SET status = 'cancelled', credits_held = 0 WHERE id = {JOB}",
+    'result_has_usage': "INSERT INTO public.generations (user_id, tool_id, job_id) VALUES (:user, 'cartoon', gen_random_uuid())",
+    'result_equals_usage': f"UPDATE public.credit_usage SET generation_id = 0 WHERE id = {USAGE.replace('max', 'min')}",
+    'charged_call_is_good': "UPDATE sparky.provider_calls SET outcome = 'blocked_output' WHERE charged AND user_id = :user",
+    'one_charged_call_per_job': "INSERT INTO sparky.provider_calls (job_id, user_id, tool_id, attempt, model, started_at, finished_at, outcome, charged)"
+                                " SELECT job_id, user_id, tool_id, 2, model, now(), now(), 'ok', true FROM sparky.provider_calls WHERE charged AND user_id = :user",
+    'charged_call_has_usage': "INSERT INTO sparky.provider_calls (job_id, user_id, tool_id, attempt, model, started_at, finished_at, outcome, charged)"
+                              " VALUES (gen_random_uuid(), :user, 'cartoon', 1, 'm', now(), now(), 'ok', true)",
+    'usage_has_charged_call': "UPDATE sparky.provider_calls SET charged = false WHERE user_id = :user",
+    'success_has_good_call': "DELETE FROM sparky.provider_calls WHERE user_id = :user",
+    'file_has_object': "DELETE FROM storage.objects WHERE owner_id = :user",
+    'object_has_file': "DELETE FROM sparky.stored_files f USING storage.objects o WHERE o.id = f.object_id AND o.owner_id = :user",
+    'file_facts': "UPDATE sparky.stored_files f SET bytes = bytes || 'x' FROM storage.objects o WHERE o.id = f.object_id AND o.owner_id = :user",
+    'result_has_object': "DELETE FROM sparky.stored_files f USING storage.objects o WHERE o.id = f.object_id AND o.bucket_id = 'generations' AND o.owner_id = :user;"
+                         "DELETE FROM storage.objects WHERE bucket_id = 'generations' AND owner_id = :user",
+    'cache_entry': "DELETE FROM public.generations WHERE user_id = :user",
+    'erasure_done': "INSERT INTO sparky.erasures (bucket_id, name, created_at) VALUES ('generations', 'x', now() - interval '3 days')",
+    'file_has_owner': "UPDATE storage.objects SET owner_id = gen_random_uuid()::text WHERE owner_id = :user",
+}
+
+
+@pytest.fixture(scope='module')
+def life(server, emulator_process):
+    """A user with a little of everything: results, an analysis, a failure, a cancelled job, a deleted result, a hit, and one who left."""
+    emulator_process.reset()
+    User(server)                                    # whose sign-up credits show that there are such
+    user = User(server)
+    path = user.photo()
+    assert user.api.process('vintage', path)['status'] == 'succeeded'
+    assert user.api.process('vintage', path, idempotency_key='a')['cached'] is True
+    assert user.api.analyze('face-shape', path, idempotency_key='b')['status'] == 'succeeded'
+    emulator_process.script({'fault': 'refusal', 'times': 1})
+    assert user.api.process('cartoon', path)['status'] == 'failed'
+    gone = user.api.process('cartoon', path)
+    user.api.rpc('delete_generation', id=gone['generation_id'])
+    left = User(server)
+    assert left.api.process('vintage', left.photo())['status'] == 'succeeded'
+    server.query('DELETE FROM auth.users WHERE id = %s', (left.id,))
+    return user
+
+
+def audit(cursor):
+    cursor.execute('SELECT "check", subject, detail FROM sparky.audit()')
+    return cursor.fetchall()
+
+
+def names_of_checks():
+    text = (TREE / 'sql/68-audit.sql').read_text()
+    found = set(re.findall(r"(?:SELECT|THEN|ELSE|\() ?'([a-z]+(?:_[a-z]+)+)'(?=,| THEN| WHEN| ELSE| END|\n)", text))
+    return (found | ({'lease', 'deadline'} & set(re.findall("'([a-z]+)'", text)))) - {'user_uploads', 'image_path'}
+
+
+def test_health_is_silent(server, life):
+    with server.connect().cursor() as cursor:
+        assert audit(cursor) == []
+
+
+def test_every_check_has_a_plant():
+    assert names_of_checks() == set(PLANTS)
+
+
+@pytest.mark.parametrize('check', PLANTS)
+def test_a_planted_violation_is_named(server, life, check):
+    connection = server.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute('SET LOCAL lock_timeout = 0')
+            for statement in PLANTS[check].split(';'):
+                # DDL needs its tables without pending trigger events: triggers off means that there are none
+                cursor.execute('SET LOCAL session_replication_role = replica')
+                cursor.execute(statement.replace(':user', f"'{life.id}'" if "owner_id = :user" in statement or "|| ':9999" in statement
+                                                 else f"'{life.id}'::uuid"))
+            cursor.execute('RESET session_replication_role')
+            found = audit(cursor)
+            assert check in {row[0] for row in found}, found
+            assert all(subject and detail for _, subject, detail in found), found
+    finally:
+        connection.rollback()
+        connection.close()
+
+
+def test_stats(server, life):
+    stats = server.value('SELECT sparky.stats()')
+    assert stats['requests']['hits'] >= 1 and stats['requests']['accepted'] >= 5
+    assert 0 < stats['requests']['hit_rate'] < 1
+    assert stats['jobs']['succeeded'] >= 3 and stats['jobs']['failed'] >= 1 and stats['jobs']['active'] == 0
+    assert stats['errors'] == {'refused': stats['jobs']['failed']}
+    assert stats['outcomes']['ok'] >= 4
+    for step in ('queue', 'call', 'settle', 'total'):
+        assert stats['latency_seconds'][step]['count'] > 0 and stats['latency_seconds'][step]['max'] >= stats['latency_seconds'][step]['p50'] >= 0
+    model, = [m for m in stats['provider']['models'].values() if m['charged'] > 1][:1]
+    assert model['total_tokens'] > 0 and stats['provider']['charged'] == stats['outcomes']['ok']
+    assert stats['credits_charged'] == stats['provider']['charged']
+
+
+def test_counters_count_what_they_say(server, emulator, user):
+    def counters():
+        return server.value('SELECT sparky.counters()')
+    before = counters()
+    path = user.photo()
+    emulator.hold()
+    job = user.api.process('vintage', path, wait_seconds=0)['job_id']
+    assert user.api.process('vintage', path, wait_seconds=0, idempotency_key='k')['job_id'] == job
+    assert user.api.process('vintage', path, wait_seconds=0, idempotency_key='k')['job_id'] == job
+    emulator.release()
+    user.api.finish(job)
+    assert user.api.process('vintage', path)['cached'] is True
+    after = counters()
+    assert {k: after[k] - before[k] for k in ('accepted', 'joined', 'repeated', 'hits', 'refused')} == {
+        'accepted': 1, 'joined': 1, 'repeated': 1, 'hits': 1, 'refused': 0}
+
+
+def test_a_million_charges(server):
+    """Time of audit() over many charges, here a tenth of a million of each table: far below a tenth of five seconds on an idle machine."""
+    n = 100000
+    server.psql('CREATE DATABASE many')
+    server.install('many')
+    server.psql(f"""
+        SET session_replication_role = replica;
+        CREATE TABLE public.seq AS SELECT n, md5('j' || n)::uuid AS job, md5('u' || n % 1000)::uuid AS usr FROM generate_series(1, {n}) n;
+        INSERT INTO auth.users (id, email) SELECT DISTINCT usr, usr || '@example.com' FROM public.seq;
+        INSERT INTO public.users (id, username, credits) SELECT usr, 'u', 1000 - count(*) FROM public.seq GROUP BY usr;
+        INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference) SELECT id, 1000, 1000, 'signup', id::text FROM public.users;
+        INSERT INTO sparky.signup_grants (user_id, last_month) SELECT id, '2026-01' FROM public.users;
+        INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference)
+            SELECT usr, -1, 1000 - row_number() OVER (PARTITION BY usr ORDER BY n), 'usage', job::text FROM public.seq ORDER BY n;
+        INSERT INTO public.credit_usage (user_id, tool_id, job_id, generation_id) SELECT usr, 'cartoon', job, n FROM public.seq;
+        INSERT INTO public.generations (id, user_id, tool_id, job_id, analysis) SELECT n, usr, 'cartoon', job, '{{}}' FROM public.seq;
+        INSERT INTO public.generation_jobs (id, user_id, tool_id, kind, status, source_path, tool_revision, image_hash, cache_key, credits_held, deadline, result, finished_at)
+            SELECT job, usr, 'cartoon', 'analysis', 'succeeded', 'p', 1, 'h', 'k' || n, 1, now(), jsonb_build_object('generation_id', n, 'analysis', '{{}}'), now() FROM public.seq;
+        INSERT INTO sparky.provider_calls (job_id, user_id, tool_id, attempt, model, started_at, finished_at, outcome, charged)
+            SELECT job, usr, 'cartoon', 1, 'm', now(), now(), 'ok', true FROM public.seq;
+        RESET session_replication_role; ANALYZE;""", db='many')
+    began = time.monotonic()
+    assert server.query('SELECT * FROM sparky.audit()', db='many') == []
+    assert time.monotonic() - began < 5
+    # and it does find one row among them
+    server.psql("SET session_replication_role = replica; UPDATE public.credit_usage SET credits_used = 2 WHERE job_id = md5('j777')::uuid", db='many')
+    assert {row[0] for row in server.query('SELECT * FROM sparky.audit()', db='many')} == {'usage_equals_ledger', 'job_equals_usage'}
