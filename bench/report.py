@@ -86,8 +86,8 @@ these bodies want more than the default of 512 MB, which would hold the last thi
 def write(results, directory):
     m, calls, rates = results['machine'], results['calls'], results['rates']
     machine = (f"Last run: {time.strftime('%Y-%m-%d', time.gmtime())}, PostgreSQL {m['postgresql']}, {m['libcurl']}, {m['cores']} cores ({m['cpu']}),"
-               f" {results['rounds']} rounds, medians; load average at the start {m['load']:.1f}"
-               + (', so other work was on the machine.' if m['load'] > 0.7 else '.'))
+               f" {results['rounds']} {'round' if results['rounds'] == 1 else 'rounds, medians'}; load average at the start {m['load']:.1f}."
+               + (' Other work was on the machine all the time: the seconds and the CPU say little, the ratios are rough.' if m['load'] > 1 else ''))
     page = PAGE.format(machine=machine, calls=call_table(calls), rates=rate_table(rates), up=results['bytes']['up'] / 1e6,
                        down=results['bytes']['down'] / 1e6, sessions=8, minutes=4 * results['rounds'],
                        jobs_own=rates['jobs']['own'], jobs_all=rates['jobs']['all'], bare_own=rates['bare jobs']['own'])

@@ -2,12 +2,15 @@
  * Clean-up: what is old or ended goes, in small commits, beside the traffic.
  *
  * A batch is a function that belongs to the data owner.  It takes at most 1,000
- * rows (by ctid: they are locked, so it holds, and no plan can be worse than
- * one visit each), leaves those that somebody holds for the next time (SKIP LOCKED), and
+ * rows, leaves those that somebody holds for the next time (SKIP LOCKED), and
  * tells how far it got, so that the next batch does not walk over the dead rows
- * of the ones before.  A procedure repeats a batch and commits after each: it
- * cannot have a pinned search_path (PostgreSQL allows no COMMIT then), so it
- * does nothing but call batches, by qualified names.
+ * of the ones before.  It reads in the order of the index on their time, whatever
+ * the statistics of a table that grew overnight say, and deletes by ctid, which
+ * holds because the rows are locked.
+ *
+ * A procedure repeats a batch and commits after each: it cannot have a pinned
+ * search_path (PostgreSQL allows no COMMIT then), so it does nothing but call
+ * batches, by qualified names.
  *
  * A batch that may have to wait, for an account that is being deleted, waits
  * 100 ms at most: shorter than deadlock_timeout, so that in a deadlock it is
@@ -27,7 +30,8 @@ COMMENT ON FUNCTION sparky.setting_interval(text, interval) IS
 otherwise: where the setting is unknown, because the library is not loaded yet.';
 
 CREATE FUNCTION sparky.remove_cache_entries(since timestamptz) RETURNS timestamptz
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 	WITH gone AS (
 		DELETE FROM cache.kv_store gone WHERE gone.ctid = ANY (ARRAY(
 			SELECT k.ctid FROM cache.kv_store k
@@ -44,7 +48,8 @@ COMMENT ON FUNCTION sparky.remove_cache_entries(timestamptz) IS
 NULL: from the beginning. Returns how far it got, NULL when nothing is left.';
 
 CREATE FUNCTION sparky.remove_request_keys(since timestamptz) RETURNS timestamptz
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 	WITH gone AS (
 		DELETE FROM sparky.request_keys gone WHERE gone.ctid = ANY (ARRAY(
 			SELECT r.ctid FROM sparky.request_keys r
@@ -62,7 +67,8 @@ COMMENT ON FUNCTION sparky.remove_request_keys(timestamptz) IS
 since: from that time of use on; NULL: from the beginning. Returns how far it got, NULL when nothing is left.';
 
 CREATE FUNCTION sparky.remove_jobs(since timestamptz) RETURNS timestamptz
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 	WITH gone AS (
 		DELETE FROM public.generation_jobs gone WHERE gone.ctid = ANY (ARRAY(
 			SELECT j.ctid FROM public.generation_jobs j
@@ -84,7 +90,8 @@ COMMENT ON FUNCTION sparky.remove_jobs(timestamptz) IS
 A job whose result is in the cache, or that an idempotency key still names, stays. History and charges do not need it. since: from that end on; NULL: from the beginning. Returns how far it got, NULL when nothing is left.';
 
 CREATE FUNCTION sparky.remove_provider_calls(since timestamptz) RETURNS timestamptz
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 	WITH gone AS (
 		DELETE FROM sparky.provider_calls gone WHERE gone.ctid = ANY (ARRAY(
 			SELECT c.ctid FROM sparky.provider_calls c

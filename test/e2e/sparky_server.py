@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
@@ -145,6 +146,7 @@ class Server:
         self.user = 'postgres'
         self.database = 'postgres'
         self.environment = dict(environment or {})
+        self._kept = threading.local()
         if key is not None:
             self.environment.setdefault('GEMINI_API_KEY', key)
         if AS_ROOT:
@@ -277,14 +279,26 @@ class Server:
         return connection
 
     def query(self, sql, parameters=None, db=None, user='postgres'):
-        """All rows of one statement, in a connection of its own."""
-        connection = self.connect(db, user)
+        """All rows of one statement, by itself in its transaction."""
+        kept = (db or self.database) == self.database == 'postgres' and user == 'postgres'
+        connection = self._kept_connection() if kept else self.connect(db, user)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)
                 return cursor.fetchall() if cursor.description else []
         finally:
+            if not kept:
+                connection.close()
+
+    def _kept_connection(self):
+        """One for each thread that looks into the main database; a new one when the server has ended the last."""
+        connection = getattr(self._kept, 'connection', None)
+        if connection is not None and not connection.closed:
+            if not select.select([connection.fileno()], [], [], 0)[0]:      # an idle session has nothing to say but its end
+                return connection
             connection.close()
+        self._kept.connection = connection = self.connect()
+        return connection
 
     def row(self, sql, parameters=None, **where):
         rows = self.query(sql, parameters, **where)

@@ -7,7 +7,7 @@ import uuid
 
 from conftest import assert_ledger
 
-ROWS = int(os.environ.get('SPARKY_CLEANUP_ROWS', 200000))
+ROWS = int(os.environ.get('SPARKY_CLEANUP_ROWS', 1000000))
 BLOCKED_MS = 100
 
 

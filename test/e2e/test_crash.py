@@ -91,8 +91,12 @@ def terminate_both(server):
 
 
 def kill(server, pid):
+    """kill -9; PostgreSQL then ends every session and begins anew, so a bystander's end tells that it has noticed."""
+    bystander = server.connect()
+    sessions = [pid, bystander.info.backend_pid]
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not process_alive(pid))
+    wait_for(lambda: not any(map(process_alive, sessions)))
+    bystander.close()
     server.wait_ready()
 
 

@@ -252,10 +252,11 @@ def test_rate_limit_beyond_the_deadline_fails_now(server, emulator, user):
 
 def test_fifty_in_flight_hold_no_snapshot(server, emulator, make_user):
     """While calls are out, the worker has no transaction, no snapshot, no lock."""
-    server.query('SELECT 1')
+    server.query("UPDATE sparky.tool_settings SET timeout = '60 s' WHERE tool_id = 'cartoon'")
     users = [make_user() for _ in range(50)]
+    paths = [user.photo() for user in users]
     emulator.hold()
-    jobs = [user.api.process('cartoon', user.photo(), wait_seconds=0)['job_id'] for user in users]
+    jobs = [user.api.process('cartoon', path, wait_seconds=0)['job_id'] for user, path in zip(users, paths)]
     emulator.wait_calls(50)
     wait_for(lambda: emulator.stats()['in_flight'] == 50)
     looks = 0
@@ -274,6 +275,7 @@ def test_fifty_in_flight_hold_no_snapshot(server, emulator, make_user):
         assert user.api.finish(job)['status'] == 'succeeded'
         user.assert_money(credits=9, usage=1)
     assert len(emulator.calls()) == 50
+    server.query("UPDATE sparky.tool_settings SET timeout = NULL WHERE tool_id = 'cartoon'")
 
 
 def test_a_slow_one_keeps_nobody_waiting(emulator, make_user):
