@@ -150,6 +150,8 @@ sparky_call_start(Call *call, HttpClient *client)
 	request.context = call;
 	request.connect_timeout_ms = sparky_connect_timeout;
 	request.total_timeout_ms = Max(1, call->timeout_ms);
+	/* A call takes seconds, a handshake a fraction of one; a reset on a reused connection would cost a paid answer. */
+	request.single_use = true;
 	request.ca_file = sparky_tls_ca_file[0] ? sparky_tls_ca_file : NULL;
 	started = sparky_http_start(client, &request, call, &call->transfer, &refusal);
 	explicit_bzero(secret, size);

@@ -39,6 +39,7 @@ typedef struct HttpRequest
 	int			total_timeout_ms;
 	const char *plain_http_hosts;	/* comma-separated hosts that may be reached over http besides loopback, or NULL */
 	const char *ca_file;		/* or NULL: the system's */
+	bool		single_use;		/* a connection of its own, closed at the end: none is reused that may be dead, none stays open */
 } HttpRequest;
 
 typedef struct HttpResult

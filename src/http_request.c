@@ -161,6 +161,11 @@ sparky_http_set_request(HttpClient *client, HttpTransfer *transfer, const HttpRe
 	SPARKY_HTTP_SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SPARKY_HTTP_SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SPARKY_HTTP_SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	if (request->single_use)
+	{
+		SPARKY_HTTP_SET(CURLOPT_FRESH_CONNECT, 1L);
+		SPARKY_HTTP_SET(CURLOPT_FORBID_REUSE, 1L);
+	}
 	if (request->ca_file != NULL)
 		SPARKY_HTTP_SET(CURLOPT_CAINFO, request->ca_file);
 

@@ -53,7 +53,8 @@
 #define RESCAN_MS 60000
 /* A worker that lives shorter than this is restarted later each time. */
 #define SHORT_LIFE_MS 5000
-#define LONGEST_PAUSE_MS 30000
+#define FIRST_PAUSE_MS 200
+#define LONGEST_PAUSE_MS 5000
 #define PROBE_PAUSE_MS 2000
 
 /* What this launcher knows of an entry beyond the shared struct. */
@@ -497,7 +498,7 @@ start_worker(int index)
 		watch->short_lives++;
 	else
 		watch->short_lives = 0;
-	pause = watch->short_lives < 2 ? 200 : Min(LONGEST_PAUSE_MS, 500 << Min(watch->short_lives, 6));
+	pause = watch->short_lives < 3 ? FIRST_PAUSE_MS : Min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS << Min(watch->short_lives - 2, 8));
 	watch->started_at = now;
 	watch->not_before = TimestampTzPlusMilliseconds(now, pause);
 	absent = list_delete_oid(absent, watch->database);

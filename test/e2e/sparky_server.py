@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import pathlib
 import select
 import shutil
@@ -129,7 +130,12 @@ def process_memory(pid):
 
 
 def process_descriptors(pid):
-    return len(os.listdir(f'/proc/{pid}/fd'))
+    """Descriptors of a process that are no files: sockets, pipes, epoll (PostgreSQL keeps table files open as it likes)."""
+    links = []
+    for name in os.listdir(f'/proc/{pid}/fd'):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f'/proc/{pid}/fd/{name}'))
+    return sum(not link.startswith('/') for link in links)
 
 
 # ------------------------------------------------------------------- the server
@@ -273,8 +279,17 @@ class Server:
     # -- SQL
 
     def connect(self, db=None, user='postgres', autocommit=True, **options):
-        connection = psycopg2.connect(host=str(self.dir), port=self.port, dbname=db or self.database, user=user,
-                                      application_name='test', **options)
+        """A connection; one to a server that is just coming back from a crash waits for it."""
+        end = time.monotonic() + 20
+        while True:
+            try:
+                connection = psycopg2.connect(host=str(self.dir), port=self.port, dbname=db or self.database, user=user,
+                                              application_name='test', **options)
+                break
+            except psycopg2.OperationalError as error:
+                if not re.search('in recovery mode|starting up|not yet accepting', str(error)) or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
         connection.autocommit = autocommit
         return connection
 

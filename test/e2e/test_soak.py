@@ -1,26 +1,16 @@
 """20,000 small jobs: the worker keeps its size and its descriptors, and the books are right."""
 
-import contextlib
 import os
 import threading
 import time
 
 from conftest import User, assert_ledger
-from sparky_server import Refused, process_memory, wait_for
+from sparky_server import Refused, process_descriptors, process_memory, wait_for
 
 CONNECTIONS = 40
 CONF = [f'sparky.max_concurrent_calls = {CONNECTIONS}', 'sparky.max_jobs_per_user = 1000', 'sparky.accept_timeout = 30s', 'sparky.job_deadline = 30min', 'sparky.max_uncharged_calls_per_day = 1000000']
 JOBS = int(os.environ.get('SPARKY_SOAK_JOBS', 20000))
 USERS, MINUTES = 8, 12
-
-
-def outside(pid):
-    """Descriptors of a process that are no files: sockets, pipes, epoll (PostgreSQL keeps table files open as it likes)."""
-    links = []
-    for name in os.listdir(f'/proc/{pid}/fd'):
-        with contextlib.suppress(FileNotFoundError):
-            links.append(os.readlink(f'/proc/{pid}/fd/{name}'))
-    return sum(not link.startswith('/') for link in links)
 
 
 def prepare(server):
@@ -74,7 +64,7 @@ def test_soak(server, emulator):
     for user in users:
         user.path = user.photo()
     worker = server.worker_pid()
-    at_start = outside(worker)
+    at_start = process_descriptors(worker)
     began = time.monotonic()
 
     def done():
@@ -87,7 +77,7 @@ def test_soak(server, emulator):
         sent = upto
         wait_for(lambda: done() >= sent, 300, f'{sent} jobs to end', pause=0.2)
         sizes.append(process_memory(worker))
-        descriptors.append(outside(worker))
+        descriptors.append(process_descriptors(worker))
         assert time.monotonic() - began < MINUTES * 60
     seconds = time.monotonic() - began
 
