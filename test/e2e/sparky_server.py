@@ -352,9 +352,10 @@ class Server:
         """After a crash: until sessions are let in again."""
         def ready():
             try:
-                return self.value('SELECT 1')
+                self.connect().close()          # a new session: an old one may not have heard of the crash yet
+                return True
             except psycopg2.Error:
-                return None
+                return False
         return wait_for(ready, seconds, 'the server to accept sessions')
 
     # -- people
