@@ -21,7 +21,7 @@
 #include "gemini_reader.h"
 #include "json_schema.h"
 
-#define SECRET_LEAST_BYTES 8	/* shorter ones are not struck out */
+#define SECRET_LEAST_BYTES 3	/* a letter or two are in any text: shorter ones are not struck out */
 #define MESSAGE_MAX_BYTES 500
 #define NAME_MAX_BYTES 200		/* a model version, a response id, a finish reason */
 #define USAGE_MAX_BYTES 8000
