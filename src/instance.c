@@ -47,7 +47,8 @@ sparky_queue_check_identity(TimestampTz now, int *voided)
 {
 	static SPIPlanPtr look,
 				write,
-				cancel;
+				cancel,
+				calls;
 	Oid			types[] = {INT8OID, OIDOID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID};
 	Datum		values[5];
 	bool		known;
@@ -72,6 +73,9 @@ sparky_queue_check_identity(TimestampTz now, int *voided)
 				"UPDATE public.generation_jobs SET status = 'cancelled', credits_held = 0, incarnation = NULL, lease_until = NULL,"
 				" finished_at = $1 WHERE status IN ('queued', 'fetching', 'generating')", 1, &types[2]);
 	*voided = (int) sparky_execute(cancel, &values[2], NULL, 0);
+	/* Calls that were under way when the copy was made: the original sees their end. */
+	sparky_plan(&calls, "UPDATE sparky.provider_calls SET outcome = 'unknown', finished_at = $1 WHERE outcome IS NULL", 1, &types[2]);
+	(void) sparky_execute(calls, &values[2], NULL, 0);
 	return known;
 }
 

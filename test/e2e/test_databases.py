@@ -166,6 +166,7 @@ def test_template(server, emulator, database):
         ends_well(server, one, jobs)
         assert emulator.stats()['received'] == before + 12
         assert server.value("SELECT count(*) FROM sparky.provider_calls WHERE outcome = 'ok'", db='copy') == 0
+        assert server.query('SELECT DISTINCT outcome, finished_at IS NOT NULL FROM sparky.provider_calls', db='copy') == [('unknown', True)]
         assert server.value('SELECT sum(credits_held) FROM public.generation_jobs', db='copy') == 0
         assert server.value('SELECT array_agg(DISTINCT credits) FROM public.users', db='copy') == [10]
         assert statuses(server, jobs, db='copy') == ['cancelled'] * 6
