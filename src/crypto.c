@@ -1,5 +1,6 @@
 /*
- * crypto.c: the only file that knows OpenSSL: SHA-256, HMAC, base64, hex.
+ * crypto.c: the only file that knows OpenSSL: SHA-256, HMAC with SHA-256 and
+ * SHA-512, base64, hex.
  *
  * Rules.  Plain C: nothing here throws or pallocs, so that all of it may run in
  * a libcurl callback.  Digests are fetched once per process: in OpenSSL 3 each
@@ -42,6 +43,8 @@ struct Base64Decoder
 };
 
 static const EVP_MD *sha256_method(void);
+static const EVP_MD *sha512_method(void);
+static bool make_hmac(const EVP_MD *method, const void *key, size_t key_length, const void *bytes, size_t length, uint8_t *digest);
 static bool decode_quanta(const char *text, size_t quanta, uint8_t *out);
 static size_t bytes_in_quantum(const char quantum[4]);
 static bool all_in_alphabet(const char *text, size_t length);
@@ -61,6 +64,22 @@ sha256_method(void)
 		method = EVP_MD_fetch(NULL, "SHA2-256", NULL);
 #else
 		method = EVP_sha256();
+#endif
+	}
+	return method;
+}
+
+static const EVP_MD *
+sha512_method(void)
+{
+	static const EVP_MD *method = NULL;
+
+	if (method == NULL)
+	{
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+		method = EVP_MD_fetch(NULL, "SHA2-512", NULL);
+#else
+		method = EVP_sha512();
 #endif
 	}
 	return method;
@@ -128,12 +147,25 @@ bool
 sparky_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
 				   uint8_t digest[SPARKY_SHA256_BYTES])
 {
+	return make_hmac(sha256_method(), key, key_length, bytes, length, digest);
+}
+
+bool
+sparky_hmac_sha512(const void *key, size_t key_length, const void *bytes, size_t length,
+				   uint8_t digest[SPARKY_SHA512_BYTES])
+{
+	return make_hmac(sha512_method(), key, key_length, bytes, length, digest);
+}
+
+static bool
+make_hmac(const EVP_MD *method, const void *key, size_t key_length, const void *bytes, size_t length, uint8_t *digest)
+{
 	/* A NULL key means "the key of last time" to OpenSSL. */
 	if (key_length == 0)
 		key = "";
-	if (key_length > INT_MAX || sha256_method() == NULL)
+	if (key_length > INT_MAX || method == NULL)
 		return false;
-	return HMAC(sha256_method(), key, (int) key_length, length > 0 ? bytes : (const void *) "", length, digest, NULL) != NULL;
+	return HMAC(method, key, (int) key_length, length > 0 ? bytes : (const void *) "", length, digest, NULL) != NULL;
 }
 
 /* ---- hexadecimal and comparison ---- */
@@ -184,6 +216,12 @@ bool
 sparky_same_bytes(const void *a, const void *b, size_t length)
 {
 	return length == 0 || CRYPTO_memcmp(a, b, length) == 0;
+}
+
+void
+sparky_wipe(void *bytes, size_t length)
+{
+	OPENSSL_cleanse(bytes, length);
 }
 
 /* ---- base64 ---- */

@@ -8,6 +8,7 @@
 
 #define SPARKY_SHA256_BYTES 32
 #define SPARKY_SHA256_HEX 64		/* without the terminator */
+#define SPARKY_SHA512_BYTES 64
 
 typedef struct Sha256 Sha256;		/* incremental */
 extern Sha256 *sparky_sha256_start(void);	/* NULL: out of memory */
@@ -17,6 +18,8 @@ extern void sparky_sha256_free(Sha256 *hash);		/* NULL is fine */
 extern bool sparky_sha256(const void *bytes, size_t length, uint8_t digest[SPARKY_SHA256_BYTES]);
 extern bool sparky_sha256_hex(const void *bytes, size_t length, char hex[SPARKY_SHA256_HEX + 1]);
 extern bool sparky_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length, uint8_t digest[SPARKY_SHA256_BYTES]);
+extern bool sparky_hmac_sha512(const void *key, size_t key_length, const void *bytes, size_t length, uint8_t digest[SPARKY_SHA512_BYTES]);
+extern void sparky_wipe(void *bytes, size_t length);	/* zeros that no optimiser takes away; NULL with 0 is fine */
 extern void sparky_hex(const uint8_t *bytes, size_t length, char *hex);			/* 2*length characters and a terminator, lower case */
 extern bool sparky_unhex(const char *hex, size_t length, uint8_t *bytes);		/* length characters; upper case accepted */
 extern bool sparky_same_bytes(const void *a, const void *b, size_t length);		/* constant time */

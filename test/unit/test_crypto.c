@@ -60,6 +60,27 @@ test_hmac(void)
 }
 
 static void
+test_hmac_sha512(void)
+{
+	uint8_t		key[131];
+	uint8_t		digest[SPARKY_SHA512_BYTES];
+	char		hex[2 * SPARKY_SHA512_BYTES + 1];
+
+	/* RFC 4231, cases 2 and 6 */
+	sparky_hmac_sha512("Jefe", 4, "what do ya want for nothing?", 28, digest);
+	sparky_hex(digest, sizeof(digest), hex);
+	is_text(hex, "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+			"HMAC-SHA512, RFC 4231 case 2");
+	memset(key, 0xaa, 131);
+	sparky_hmac_sha512(key, 131, "Test Using Larger Than Block-Size Key - Hash Key First", 54, digest);
+	sparky_hex(digest, sizeof(digest), hex);
+	is_text(hex, "80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f3526b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8b915a985d786598",
+			"HMAC-SHA512, RFC 4231 case 6");
+	sparky_wipe(hex, sizeof(hex));
+	ok(hex[0] == 0 && hex[127] == 0, "what is wiped is zero");
+}
+
+static void
 test_hex(void)
 {
 	uint8_t		bytes[4] = {0x00, 0xff, 0x1a, 0xB2};
@@ -166,6 +187,7 @@ main(void)
 {
 	test_sha256();
 	test_hmac();
+	test_hmac_sha512();
 	test_hex();
 	test_base64();
 	return done();
