@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "log.h"
+#include "paymob.h"
 #include "script.h"
 #include "server.h"
+#include "storage.h"
 
 typedef struct Control
 {
@@ -39,6 +41,10 @@ static const Control controls[] = {
 	{"GET", "log", show_log},
 	{"GET", "stats", show_stats},
 	{"POST", "reset", reset},
+	{"POST", "paymob", paymob_control},
+	{"GET", "paymob", paymob_control_show},
+	{"POST", "storage", storage_control},
+	{"GET", "storage", storage_control_show},
 };
 
 enum MHD_Result
@@ -178,6 +184,8 @@ static bool
 reset(const json_t *body, Buf *out)
 {
 	script_clear();
+	paymob_reset();
+	storage_counters_reset();
 	settings.latency_ms = settings.first_latency_ms;
 	settings.answer_bytes = settings.first_answer_bytes;
 	settings.answer = settings.first_answer;

@@ -10,7 +10,7 @@
  * While pool and scheduler have it, its connection is suspended: a waiting call
  * costs a descriptor and no thread.
  *
- * A service (Gemini, later Storage and Paymob) knows nothing of this: it gets a
+ * A service (Gemini, Paymob, Storage) knows nothing of this: it gets a
  * Request and fills in a Reply.
  */
 #ifndef EMULATOR_EMULATOR_H
@@ -89,9 +89,13 @@ typedef struct Service
 	void		(*done) (void *state);
 	/* May a script name this fault for this service? */
 	bool		(*knows_fault) (const char *name);
+	/* Or NULL: runs at once and may set the delay; answer then runs when the delay has passed and the call is not held. */
+	void		(*prepare) (void *state, const Request *request, Reply *reply);
 } Service;
 
 extern const Service gemini_service;
+extern const Service paymob_service;
+extern const Service storage_service;
 extern const Service *const services[];	/* ends with NULL */
 
 /* How a good picture answer is made. */

@@ -91,6 +91,12 @@ class Emulator:
             time.sleep(0.02)
         raise AssertionError((stats, wanted))
 
+    def paymob(self, do, expect=200, **members):
+        return self.control("paymob", {"do": do, **members}, expect=expect)
+
+    def storage(self, do, expect=200, **members):
+        return self.control("storage", {"do": do, **members}, expect=expect)
+
     def stop(self):
         self.process.stdin.close()
         assert self.process.wait(20) == 0

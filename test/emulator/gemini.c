@@ -105,7 +105,7 @@ done(void *state)
 	free(call);
 }
 
-const Service gemini_service = {"gemini", owns, read_request, answer, done, gemini_knows_fault};
+const Service gemini_service = {"gemini", owns, read_request, answer, done, gemini_knows_fault, NULL};
 
 static void
 read_address(GeminiCall *call, const char *path)

@@ -102,6 +102,12 @@ gemini_fault(const GeminiCall *call, const json_t *parameters, Reply *reply)
 	const PlainError *error = find_error(name);
 	const Fault *fault = find_fault(name);
 
+	if (error == NULL && fault == NULL)
+	{
+		reply->fault = "unfit";
+		reply_error(reply, 418, "EMULATOR", NULL, "The scripted fault %s is of another service.", name);
+		return;
+	}
 	reply->fault = error != NULL ? error->name : fault->name;
 	reply->delay_ms = (int) parameter_number(parameters, "delay_ms", -1);
 	if (error != NULL)

@@ -3,6 +3,7 @@
  *
  *   emulator --port 0 --log FILE [--tls-cert F --tls-key F] [--latency-ms N]
  *            [--key KEY] [--answer picture|tiny|BYTES] [--die-with-stdin]
+ *            [--paymob-secret-key KEY] [--paymob-...] [--storage-key KEY] [--storage-...]
  *
  * Listens on 127.0.0.1 only, prints "PORT n" when it is ready, ends on SIGTERM,
  * SIGINT, or (--die-with-stdin) when its standard input closes, so that no
@@ -20,8 +21,10 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "paymob.h"
 #include "picture.h"
 #include "server.h"
+#include "storage.h"
 
 Settings	settings;
 
@@ -34,6 +37,16 @@ static const struct option options[] = {
 	{"key", required_argument, NULL, 'K'},
 	{"answer", required_argument, NULL, 'a'},
 	{"die-with-stdin", no_argument, NULL, 'd'},
+	{"paymob-secret-key", required_argument, NULL, 'P'},
+	{"paymob-api-key", required_argument, NULL, 'P'},
+	{"paymob-hmac-secret", required_argument, NULL, 'P'},
+	{"paymob-integrations", required_argument, NULL, 'P'},
+	{"paymob-owner", required_argument, NULL, 'P'},
+	{"paymob-currency", required_argument, NULL, 'P'},
+	{"storage-key", required_argument, NULL, 'S'},
+	{"storage-jwt-secret", required_argument, NULL, 'S'},
+	{"storage-db", required_argument, NULL, 'S'},
+	{"storage-file-limit", required_argument, NULL, 'S'},
 	{NULL, 0, NULL, 0}
 };
 
@@ -53,8 +66,9 @@ main(int argc, char **argv)
 	int			signals;
 	int			port;
 	int			option;
+	int			which;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+	while ((option = getopt_long(argc, argv, "", options, &which)) != -1)
 	{
 		switch (option)
 		{
@@ -69,6 +83,14 @@ main(int argc, char **argv)
 					usage("--answer takes picture, tiny, or a number of bytes");
 				break;
 			case 'd': watch_stdin = true; break;
+			case 'P':
+				if (!paymob_option(options[which].name, optarg))
+					usage("a --paymob option has no good value");
+				break;
+			case 'S':
+				if (!storage_option(options[which].name, optarg))
+					usage("a --storage option has no good value");
+				break;
 			default: usage("unknown option");
 		}
 	}
@@ -114,7 +136,10 @@ usage(const char *why)
 {
 	fprintf(stderr, "emulator: %s\n"
 			"usage: emulator --log FILE [--port N] [--tls-cert FILE --tls-key FILE] [--latency-ms N]\n"
-			"                [--key KEY] [--answer picture|tiny|BYTES] [--die-with-stdin]\n", why);
+			"                [--key KEY] [--answer picture|tiny|BYTES] [--die-with-stdin]\n"
+			"                [--paymob-secret-key KEY] [--paymob-api-key KEY] [--paymob-hmac-secret SECRET]\n"
+			"                [--paymob-integrations ID,...] [--paymob-owner ID] [--paymob-currency EGP]\n"
+			"                [--storage-key KEY] [--storage-jwt-secret SECRET] [--storage-db CONNINFO] [--storage-file-limit BYTES]\n", why);
 	exit(2);
 }
 

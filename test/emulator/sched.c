@@ -53,6 +53,7 @@ static void take_inbox(void);
 static void release_held(void);
 static void wake_due(void);
 static void wake(Call *call);
+static bool work_again(Call *call);
 static int64_t rank(const Call *call);
 static void heap_push(Call *call);
 static void heap_remove(Call *call);
@@ -329,12 +330,31 @@ wake(Call *call)
 	struct MHD_Connection *connection = call->connection;
 
 	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, call->fd, NULL);
+	if (call->prepared != NULL && work_again(call))
+		return;
 	if (call->state == CALL_WORKING)
 		call->state = CALL_READY;
 	MHD_resume_connection(connection);
 	pthread_mutex_lock(&lock);
 	suspended--;
 	pthread_mutex_unlock(&lock);
+}
+
+/* A prepared call goes back to the pool, also when its client has left: the service has the whole request. */
+static bool
+work_again(Call *call)
+{
+	bool		taken;
+
+	pthread_mutex_lock(&lock);
+	taken = !stopping;
+	if (taken)
+	{
+		append(&work_head, &work_tail, call);
+		pthread_cond_signal(&work_came);
+	}
+	pthread_mutex_unlock(&lock);
+	return taken;
 }
 
 /* When the call may go on. */

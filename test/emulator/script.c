@@ -16,7 +16,7 @@ typedef struct Named
 
 static const Named matches[] = {
 	{"service", JSON_STRING}, {"model", JSON_STRING}, {"kind", JSON_STRING}, {"prompt_contains", JSON_STRING},
-	{"image_sha256", JSON_STRING}, {"nth", JSON_INTEGER}, {"times", JSON_INTEGER}, {NULL, JSON_NULL}
+	{"image_sha256", JSON_STRING}, {"path", JSON_STRING}, {"nth", JSON_INTEGER}, {"times", JSON_INTEGER}, {NULL, JSON_NULL}
 };
 static const Named parameters[] = {
 	{"match", JSON_OBJECT}, {"fault", JSON_STRING}, {"times", JSON_INTEGER},
@@ -24,7 +24,9 @@ static const Named parameters[] = {
 	{"depth", JSON_INTEGER}, {"count", JSON_INTEGER}, {"cut_at", JSON_INTEGER}, {"status", JSON_INTEGER},
 	{"retryDelay", JSON_STRING}, {"message", JSON_STRING}, {"finish", JSON_STRING}, {"reason", JSON_STRING},
 	{"url", JSON_STRING}, {"format", JSON_STRING}, {"declared", JSON_STRING}, {"text", JSON_STRING},
-	{"model_version", JSON_STRING}, {"where", JSON_STRING}, {"tiny", JSON_TRUE}, {"thoughts", JSON_TRUE}, {NULL, JSON_NULL}
+	{"model_version", JSON_STRING}, {"where", JSON_STRING}, {"tiny", JSON_TRUE}, {"thoughts", JSON_TRUE},
+	{"processed", JSON_TRUE}, {"amount_cents", JSON_INTEGER}, {"set", JSON_OBJECT}, {"drop", JSON_ARRAY},
+	{"code", JSON_STRING}, {"http", JSON_INTEGER}, {NULL, JSON_NULL}
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -186,7 +188,8 @@ rule_matches(const json_t *rule, const ScriptCall *call)
 	return same(json_object_get(match, "service"), call->service) &&
 		same(json_object_get(match, "model"), call->model) &&
 		same(json_object_get(match, "kind"), call->kind) &&
-		same(json_object_get(match, "image_sha256"), call->image_sha256);
+		same(json_object_get(match, "image_sha256"), call->image_sha256) &&
+		same(json_object_get(match, "path"), call->path);
 }
 
 static bool

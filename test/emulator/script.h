@@ -22,6 +22,7 @@ typedef struct ScriptCall
 	const char *kind;			/* image, analysis, text */
 	const char *prompt;
 	const char *image_sha256;
+	const char *path;			/* of an object: bucket/key */
 } ScriptCall;
 
 /* Replaces or extends the script; false: nothing changed, why says what is wrong. */

@@ -22,7 +22,7 @@
 
 Stats		stats;
 
-const Service *const services[] = {&gemini_service, NULL};
+const Service *const services[] = {&gemini_service, &paymob_service, &storage_service, NULL};
 static struct MHD_Daemon *server = NULL;
 
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *url,
@@ -32,6 +32,7 @@ static Call *call_begin(struct MHD_Connection *connection, const char *url, cons
 static enum MHD_Result call_received(Call *call);
 static void call_ended(void *cls, struct MHD_Connection *connection, void **con_cls,
 					   enum MHD_RequestTerminationCode code);
+static void finish_work(Call *call, bool answer);
 static json_t *received_event(const Call *call);
 static void note_request(json_t *event, const Request *request);
 static void not_found(Reply *reply);
@@ -173,9 +174,15 @@ call_received(Call *call)
 void
 server_work(Call *call, bool answer)
 {
-	json_t	   *event = received_event(call);
+	json_t	   *event;
 	void	   *state;
 
+	if (call->prepared != NULL)
+	{
+		finish_work(call, answer);
+		return;
+	}
+	event = received_event(call);
 	for (size_t i = 0; services[i] != NULL && call->service == NULL; i++)
 		if (services[i]->owns(&call->request))
 			call->service = services[i];
@@ -189,13 +196,35 @@ server_work(Call *call, bool answer)
 		json_object_set_new(event, "service", json_string(call->service->name));
 		state = call->service->read(&call->request, event);
 		log_event(event);
-		if (answer)
-			call->service->answer(state, &call->request, &call->reply);
-		call->service->done(state);
+		if (answer && call->service->prepare != NULL)
+		{
+			call->service->prepare(state, &call->request, &call->reply);
+			call->prepared = state;
+		}
+		else
+		{
+			if (answer)
+				call->service->answer(state, &call->request, &call->reply);
+			call->service->done(state);
+		}
 	}
-	buf_free(&call->request.body);
+	if (call->prepared == NULL)
+		buf_free(&call->request.body);
 	call->due = call->request.arrived +
 		(int64_t) (call->reply.delay_ms >= 0 ? call->reply.delay_ms : settings.latency_ms) * 1000;
+}
+
+/* The call's time has come: do what it asks for. */
+static void
+finish_work(Call *call, bool answer)
+{
+	if (answer)
+		call->service->answer(call->prepared, &call->request, &call->reply);
+	call->service->done(call->prepared);
+	call->prepared = NULL;
+	call->state = CALL_READY;
+	buf_free(&call->request.body);
+	call->due = clock_us();
 }
 
 static json_t *
@@ -277,6 +306,8 @@ call_ended(void *cls, struct MHD_Connection *connection, void **con_cls, enum MH
 		json_object_set_new(event, "body_bytes", json_integer((json_int_t) call->request.body_length));
 		log_event(event);
 	}
+	if (call->prepared != NULL)
+		call->service->done(call->prepared);
 	free(call->request.method);
 	free(call->request.path);
 	pairs_free(&call->request.query);

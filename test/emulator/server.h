@@ -20,6 +20,7 @@ typedef struct Call
 	Request		request;
 	Reply		reply;
 	const Service *service;
+	void	   *prepared;		/* the service's state between prepare and answer */
 	int64_t		due;			/* clock_us() */
 	int64_t		next_tick;
 	bool		held;			/* waits for release */
@@ -49,7 +50,10 @@ typedef struct ServerOptions
 /* The port, or -1. */
 extern int	server_start(const ServerOptions *options);
 extern void server_stop(void);
-/* Logs a call and makes its reply, or only logs it; runs in a pool thread. */
+/*
+ * Logs a call and makes its reply, or only logs it; runs in a pool thread.  A
+ * second time, for a service that prepares, when the call is due.
+ */
 extern void server_work(Call *call, bool answer);
 
 /* sched.c: the pool and the scheduler. */
