@@ -25,6 +25,7 @@
 #define SERVER_TIMEOUT_MARGIN_MS 1000
 
 static void release(void *arg);
+static const char *photo_type(Call *call);
 static size_t give_body(void *context, char *buffer, size_t size);
 static size_t give_piece(Call *call, const char *piece, size_t length, size_t start, char *buffer, size_t size);
 static bool take_body(void *context, const char *bytes, size_t length);
@@ -61,6 +62,8 @@ release(void *arg)
 {
 	Call	   *call = arg;
 
+	free(call->fetched);
+	call->fetched = NULL;
 	sparky_gemini_answer_free(&call->gemini);
 	sparky_gemini_message_free(&call->message);
 	if (call->reader)
@@ -78,28 +81,26 @@ Outcome
 sparky_call_prepare(Call *call, TimestampTz now)
 {
 	Tool		tool;
-	StoredObject object;
 	GeminiRequest request = {0};
+	const char *mime;
 	uint8		nonce[16];
 	char		why[200];
 	char	   *prompt;
 	MemoryContext previous;
 
+	sparky_secrets_refresh();
 	if (sparky_secret(SECRET_GEMINI_API_KEY) == NULL || !sparky_tool_read(call->job.tool_id, &tool) || tool.model == NULL)
 		return OUTCOME_NOT_CONFIGURED;
 	prompt = sparky_tool_render(&tool, call->job.parameters);
 	if (prompt == NULL)
 		return OUTCOME_BAD_REQUEST;
 	previous = MemoryContextSwitchTo(call->context);
-	call->photo = sparky_storage_get(call->job.source_path, &object);
+	mime = photo_type(call);
 	call->model = pstrdup(tool.model);
 	call->response_schema = tool.response_schema ? pstrdup(tool.response_schema) : NULL;
 	MemoryContextSwitchTo(previous);
-	/* The cache key stands for these very bytes: a photo that was replaced meanwhile is another one. */
-	if (call->photo == NULL || strcmp(object.sha256, call->job.image_hash) != 0)
+	if (mime == NULL)
 		return OUTCOME_IMAGE_GONE;
-	call->photo_bytes = (const uint8 *) VARDATA_ANY(call->photo);
-	call->photo_length = VARSIZE_ANY_EXHDR(call->photo);
 	call->cache_ttl_seconds = tool.cache_ttl_seconds;
 	call->timeout_ms = (int) Min((int64) tool.timeout_seconds * 1000, TimestampDifferenceMilliseconds(now, call->job.deadline));
 
@@ -109,7 +110,7 @@ sparky_call_prepare(Call *call, TimestampTz now)
 	request.system_instruction = tool.system_instruction;
 	request.response_schema = tool.response_schema;
 	request.generation_config = tool.generation_config;
-	request.image_mime = object.mime;
+	request.image_mime = mime;
 	request.image_bytes = call->photo_length;
 	request.base_url = sparky_gemini_base_url;
 	if (!sparky_gemini_request(&request, &call->message, why, sizeof(why)))
@@ -123,6 +124,23 @@ sparky_call_prepare(Call *call, TimestampTz now)
 	if (call->reader == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return OUTCOME_OK;
+}
+
+/* Find the photo; its media type in CurrentMemoryContext, NULL if it is gone. */
+static const char *
+photo_type(Call *call)
+{
+	StoredObject object;
+
+	if (call->photo_bytes != NULL)
+		return sparky_image_mime(sparky_image_sniff(call->photo_bytes, call->photo_length));
+	call->photo = sparky_storage_get(call->job.source_path, &object);
+	/* The cache key stands for these very bytes: a photo that was replaced meanwhile is another one. */
+	if (call->photo == NULL || strcmp(object.sha256, call->job.image_hash) != 0)
+		return NULL;
+	call->photo_bytes = (const uint8 *) VARDATA_ANY(call->photo);
+	call->photo_length = VARSIZE_ANY_EXHDR(call->photo);
+	return pstrdup(object.mime);
 }
 
 bool

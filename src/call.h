@@ -12,8 +12,15 @@
 #include "http.h"
 #include "queue.h"
 
+/* What the transport gives back when a transfer ended: the first member of a Call and of an Errand. */
+typedef struct Exchange
+{
+	bool		of_errand;
+} Exchange;
+
 typedef struct Call
 {
+	Exchange	exchange;
 	dlist_node	node;
 	MemoryContext context;
 	Job			job;
@@ -25,8 +32,9 @@ typedef struct Call
 	char	   *response_schema;
 	int64		cache_ttl_seconds;
 	int			timeout_ms;
-	bytea	   *photo;
-	const uint8 *photo_bytes;
+	bytea	   *photo;			/* of embedded storage */
+	char	   *fetched;		/* of outside storage: malloc'd, the call's own */
+	const uint8 *photo_bytes;	/* in one of the two */
 	size_t		photo_length;
 	GeminiMessage message;
 	size_t		sent;			/* of the body */
@@ -34,6 +42,7 @@ typedef struct Call
 	HttpTransfer *transfer;
 	HttpResult	result;
 	/* answer */
+	bool		kept;			/* its answer is in sparky.answers */
 	bool		hand_back;		/* the transfer could not even start: as if not claimed */
 	Outcome		outcome;
 	GeminiAnswer gemini;
@@ -43,7 +52,10 @@ typedef struct Call
 
 extern Call *sparky_call_create(const Job *job);
 extern void sparky_call_free(Call *call);
-/* Inside the claim's transaction: everything the request needs. OUTCOME_OK, or why there can be no call. */
+/*
+ * Inside the claim's transaction: everything the request needs. OUTCOME_OK, or why there can be no call.
+ * Where photo_bytes and photo_length are set before, those are the photo, compared already with what the job was accepted for.
+ */
 extern Outcome sparky_call_prepare(Call *call, TimestampTz now);
 /* After the commit: hand it to the transport. Sets outcome on failure; false then. */
 extern bool sparky_call_start(Call *call, HttpClient *client);

@@ -20,6 +20,8 @@
 #include "queue.h"
 
 #define KEY_BYTES 32
+/* The delta of sparky.install() that this library needs; a test compares it with the SQL's latest_version(). */
+#define SPARKY_SCHEMA_VERSION 2
 
 int64
 sparky_queue_next_incarnation(void)
@@ -84,7 +86,9 @@ sparky_queue_missing_objects(void)
 {
 	static SPIPlanPtr plan;
 
-	sparky_plan(&plan, "SELECT array_to_string(sparky.missing_objects(), ', ')", 0, NULL);
+	sparky_plan(&plan,
+				"SELECT CASE WHEN (SELECT max(v.version) FROM sparky.schema_version v) < " CppAsString2(SPARKY_SCHEMA_VERSION)
+				" THEN 'what ALTER EXTENSION sparky UPDATE makes' ELSE array_to_string(sparky.missing_objects(), ', ') END", 0, NULL);
 	if (sparky_execute(plan, NULL, NULL, 1) == 0)
 		return NULL;
 	{

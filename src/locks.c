@@ -17,37 +17,45 @@ typedef struct RelationNeed
 {
 	const char *schema;
 	const char *name;
-	LOCKMODE	mode[4];		/* by BatchKind; NoLock: not needed */
+	LOCKMODE	mode[BATCH_KINDS];	/* by BatchKind */
 } RelationNeed;
 
+#define N NoLock				/* not needed */
 #define A AccessShareLock
 #define S RowShareLock
 #define X RowExclusiveLock
 
 /* In one order for all. Foreign-key checks take RowShareLock on the referenced table. */
 static const RelationNeed needs[] = {
-	/*								 accept claim settle keep */
-	{"auth", "users",				{S, S, S, NoLock}},
-	{"public", "users",				{X, A, X, NoLock}},
-	{"public", "plans",				{S, A, S, NoLock}},
-	{"public", "tools",				{S, S, S, S}},
-	{"public", "hairstyles",		{NoLock, A, NoLock, NoLock}},
-	{"public", "hair_colors",		{NoLock, A, NoLock, NoLock}},
-	{"public", "skin_colors",		{NoLock, A, NoLock, NoLock}},
-	{"public", "generation_jobs",	{X, X, X, X}},
-	{"public", "generations",		{A, NoLock, X, NoLock}},
-	{"public", "credit_usage",		{A, NoLock, X, NoLock}},
-	{"public", "credit_ledger",		{X, NoLock, X, NoLock}},
-	{"public", "notifications",		{X, X, X, NoLock}},
-	{"cache", "kv_store",			{A, NoLock, X, NoLock}},
-	{"sparky", "tool_settings",		{A, A, A, NoLock}},
-	{"sparky", "request_keys",		{X, NoLock, NoLock, NoLock}},
-	{"sparky", "signup_grants",		{X, NoLock, NoLock, NoLock}},
-	{"sparky", "provider_calls",	{A, X, X, X}},
-	{"sparky", "answers",			{NoLock, NoLock, X, X}},
-	{"sparky", "stored_files",		{A, A, X, NoLock}},
-	{"storage", "buckets",			{NoLock, NoLock, S, NoLock}},
-	{"storage", "objects",			{A, A, X, NoLock}},
+	/*								 accept  claim   settle  keep    orders  files */
+	{"auth", "users",				{S, S, S, N, S, N}},
+	{"public", "users",				{X, A, X, N, X, N}},
+	{"public", "plans",				{S, A, S, N, S, N}},
+	{"public", "products",			{N, N, N, N, A, N}},
+	{"public", "tools",				{S, S, S, S, N, N}},
+	{"public", "hairstyles",		{N, A, N, N, N, N}},
+	{"public", "hair_colors",		{N, A, N, N, N, N}},
+	{"public", "skin_colors",		{N, A, N, N, N, N}},
+	{"public", "generation_jobs",	{X, X, X, X, N, A}},
+	{"public", "generations",		{A, N, X, N, N, A}},
+	{"public", "credit_usage",		{A, N, X, N, N, N}},
+	{"public", "credit_ledger",		{X, N, X, N, X, N}},
+	{"public", "notifications",		{X, X, X, N, X, N}},
+	{"public", "orders",			{N, N, N, N, X, N}},
+	{"public", "payment_events",	{N, N, N, N, X, N}},
+	{"public", "payments",			{N, N, N, N, X, N}},
+	{"cache", "kv_store",			{A, N, X, N, N, N}},
+	{"sparky", "tool_settings",		{A, A, A, N, N, N}},
+	{"sparky", "request_keys",		{X, N, N, N, N, N}},
+	{"sparky", "signup_grants",		{X, N, N, N, X, N}},
+	{"sparky", "plan_periods",		{X, A, A, N, X, N}},
+	{"sparky", "provider_calls",	{A, X, X, X, N, N}},
+	{"sparky", "answers",			{N, N, X, X, N, N}},
+	{"sparky", "stored_files",		{A, A, X, N, N, A}},
+	{"sparky", "image_hashes",		{A, A, A, N, N, X}},
+	{"sparky", "erasures",			{A, N, X, N, N, X}},
+	{"storage", "buckets",			{N, N, S, N, N, N}},
+	{"storage", "objects",			{A, A, X, N, N, A}},
 };
 
 bool

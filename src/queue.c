@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "broadcast.h"
 #include "notify.h"
 #include "owner.h"
 #include "queue.h"
@@ -114,6 +115,21 @@ sparky_queue_start_call(Job *job, const char *model, int64 incarnation, Timestam
 	return sparky_column_int(0, 1, 0);
 }
 
+void
+sparky_queue_start_fetch(Job *job, int64 incarnation, TimestampTz now, TimestampTz lease_until)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id), Int64GetDatum(incarnation), TimestampTzGetDatum(now), TimestampTzGetDatum(lease_until)};
+
+	sparky_plan(&plan,
+				"UPDATE public.generation_jobs SET status = 'fetching', attempt = attempt + 1, incarnation = $2,"
+				" started_at = coalesce(started_at, $3), lease_until = $4 WHERE id = $1 RETURNING attempt", 4, types);
+	if (sparky_execute(plan, values, NULL, 0) != 1)
+		elog(ERROR, "a locked job vanished");
+	job->attempt = sparky_column_int(0, 1, 0);
+}
+
 RowStep
 sparky_queue_lock(const Job *job, const char *status)
 {
@@ -164,6 +180,7 @@ sparky_queue_fail(const Job *job, Outcome final, int retry_after, TimestampTz no
 	(void) sparky_execute(drop, values, NULL, 0);
 	if (!cancelled)
 		sparky_notify_failed(&job->user_id, now);
+	sparky_broadcast_job(job, cancelled ? "cancelled" : "failed", 0, cancelled ? NULL : text->word);
 }
 
 void
@@ -268,15 +285,65 @@ sparky_queue_answered(int limit, int64 incarnation, Job **jobs)
 	return (int) count;
 }
 
+int
+sparky_queue_claim_answered(int limit, int64 incarnation, TimestampTz now, TimestampTz lease_until, Job **jobs)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {Int32GetDatum(limit), Int64GetDatum(incarnation), TimestampTzGetDatum(now), TimestampTzGetDatum(lease_until)};
+	uint64		count;
+	bool		isnull;
+
+	sparky_plan(&plan,
+				"UPDATE public.generation_jobs j SET status = 'storing', incarnation = $2, attempt = j.attempt + 1, lease_until = $4"
+				" FROM (SELECT w.id, a.answered_at FROM public.generation_jobs w JOIN sparky.answers a ON a.job_id = w.id"
+				"  WHERE w.status = 'answered' AND w.run_after <= $3 ORDER BY w.run_after, a.answered_at LIMIT $1"
+				"  FOR UPDATE OF w SKIP LOCKED) due"
+				" WHERE j.id = due.id RETURNING " JOB_COLUMNS ", due.answered_at", 4, types);
+	count = sparky_execute(plan, values, NULL, 0);
+	*jobs = palloc0(sizeof(Job) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+	{
+		read_job(i, &(*jobs)[i]);
+		(*jobs)[i].answered_at = DatumGetTimestampTz(sparky_column(i, JOB_COLUMN_COUNT + 1, &isnull));
+	}
+	return (int) count;
+}
+
+TimestampTz
+sparky_queue_next_answered(void)
+{
+	static SPIPlanPtr plan;
+	bool		isnull;
+	Datum		next;
+
+	sparky_plan(&plan, "SELECT min(run_after) FROM public.generation_jobs WHERE status = 'answered'"
+				" AND status IN ('fetching', 'generating', 'answered', 'storing')", 0, NULL);
+	(void) sparky_execute(plan, NULL, NULL, 1);
+	next = sparky_column(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(next);
+}
+
+bool
+sparky_queue_ended_without(const Job *job)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id)};
+
+	sparky_plan(&plan, "SELECT 1 FROM public.generation_jobs WHERE id = $1 AND status NOT IN ('failed', 'cancelled')", 1, types);
+	return sparky_execute(plan, values, NULL, 1) == 0;
+}
+
 void
-sparky_queue_hand_back(const Job *job, TimestampTz now)
+sparky_queue_hand_back(const Job *job, TimestampTz then)
 {
 	static SPIPlanPtr plan;
 	Oid			types[] = {UUIDOID, TIMESTAMPTZOID};
-	Datum		values[] = {UUIDPGetDatum(&job->id), TimestampTzGetDatum(now)};
+	Datum		values[] = {UUIDPGetDatum(&job->id), TimestampTzGetDatum(then)};
 
 	sparky_plan(&plan,
-				"UPDATE public.generation_jobs SET status = 'answered', incarnation = NULL, run_after = $2 WHERE id = $1", 2, types);
+				"UPDATE public.generation_jobs SET status = 'answered', incarnation = NULL, lease_until = NULL, run_after = $2 WHERE id = $1", 2, types);
 	(void) sparky_execute(plan, values, NULL, 0);
 }
 
@@ -286,6 +353,7 @@ sparky_queue_read_answer(const Job *job, JobAnswer *answer)
 	static SPIPlanPtr plan;
 	Oid			types[] = {UUIDOID};
 	Datum		values[] = {UUIDPGetDatum(&job->id)};
+	MemoryContext into = CurrentMemoryContext;	/* SPI's calls change it */
 	bool		isnull;
 	Datum		bytes;
 
@@ -294,6 +362,7 @@ sparky_queue_read_answer(const Job *job, JobAnswer *answer)
 				"SELECT bytes, mime_type, width, height, sha256, analysis::text FROM sparky.answers WHERE job_id = $1", 1, types);
 	if (sparky_execute(plan, values, NULL, 1) == 0)
 		return false;
+	MemoryContextSwitchTo(into);
 	bytes = sparky_column(0, 1, &isnull);
 	if (!isnull)
 	{

@@ -76,6 +76,8 @@ extern bool sparky_queue_accept(const Submission *submission, TimestampTz now, A
 extern int	sparky_queue_ready(int limit, TimestampTz now, const char *paused_models, Job **jobs);
 /* The claim's commit makes it so: generating, attempt + 1, lease; returns the id of its provider_calls row. */
 extern int64 sparky_queue_start_call(Job *job, const char *model, int64 incarnation, TimestampTz now, TimestampTz lease_until);
+/* The same where the photo must be fetched first: fetching, no call yet. */
+extern void sparky_queue_start_fetch(Job *job, int64 incarnation, TimestampTz now, TimestampTz lease_until);
 /* Lock the job if it is still mine. status: what it must be. */
 extern RowStep sparky_queue_lock(const Job *job, const char *status);
 /* After sparky_queue_lock: back to the queue. counted: a retry after a call (else the claim is handed back as if it had not been). */
@@ -93,8 +95,14 @@ extern void sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 c
 
 /* Jobs whose answer waits for its settlement, those that waited longest since their last try first, claimed (storing) by this incarnation. */
 extern int	sparky_queue_answered(int limit, int64 incarnation, Job **jobs);
-/* After a lock: it could not be settled now; the claim is handed back, and others come first. */
-extern void sparky_queue_hand_back(const Job *job, TimestampTz now);
+/* The same for those whose answer goes to storage one by one: only those that are due, each with a lease. */
+extern int	sparky_queue_claim_answered(int limit, int64 incarnation, TimestampTz now, TimestampTz lease_until, Job **jobs);
+/* When the next of them is due; DT_NOEND if none waits. */
+extern TimestampTz sparky_queue_next_answered(void);
+/* Did the job end without a result, or vanish? */
+extern bool sparky_queue_ended_without(const Job *job);
+/* After a lock: it could not be settled now; the claim is handed back, and others come first; not tried again before then. */
+extern void sparky_queue_hand_back(const Job *job, TimestampTz then);
 /* Its answer, into CurrentMemoryContext; false: gone. */
 extern bool sparky_queue_read_answer(const Job *job, JobAnswer *answer);
 /* The call of this claim turned out to be the paid one. */
@@ -128,7 +136,7 @@ extern bool sparky_queue_check_identity(TimestampTz now, int *voided);
 extern char *sparky_queue_missing_objects(void);
 
 /* locks.c: take every relation lock a kind of batch needs, without waiting; false: somebody holds one. */
-typedef enum BatchKind { BATCH_ACCEPT, BATCH_CLAIM, BATCH_SETTLE, BATCH_KEEP } BatchKind;
+typedef enum BatchKind { BATCH_ACCEPT, BATCH_CLAIM, BATCH_SETTLE, BATCH_KEEP, BATCH_ORDERS, BATCH_FILES, BATCH_KINDS } BatchKind;
 extern bool sparky_lock_relations(BatchKind kind);
 
 #endif

@@ -55,6 +55,14 @@ sparky_guarded(FunctionCallInfo fcinfo, PGFunction face)
 			FlushErrorState();
 			sparky_raise(WORD_OVERLOADED, "Another request changed the same data at the same time.", NULL, 0);
 		}
+		/* A new library over the tables of an older version, or over half a restored dump. */
+		if (code == ERRCODE_UNDEFINED_TABLE || code == ERRCODE_UNDEFINED_COLUMN)
+		{
+			MemoryContextSwitchTo(context);
+			FlushErrorState();
+			sparky_raise(WORD_NOT_CONFIGURED, "The tables are not those that this version of sparky works with.",
+						 "Run ALTER EXTENSION sparky UPDATE, or let the restore come to its end.", 0);
+		}
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -3,7 +3,8 @@
  *
  * Job and user are locked and the fence has held.  On embedded storage the
  * bytes are written here, once, in the same commit as the charge: the photo and
- * the credits it cost stand or fall together.
+ * the credits it cost stand or fall together.  Behind the Storage API they are
+ * there already.
  */
 #include "postgres.h"
 
@@ -12,6 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "broadcast.h"
 #include "cache.h"
 #include "credits.h"
 #include "notify.h"
@@ -37,9 +39,9 @@ sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_sec
 
 	if (answer->image != NULL)
 	{
-		path = psprintf("generations/%s/%s.%s", uuid_text(&job->user_id), uuid_text(&job->id),
-						sparky_image_extension(answer->info.type));
-		sparky_storage_put(path, &job->user_id, answer->image, &answer->info, answer->sha256);
+		path = sparky_storage_result_path(&job->user_id, &job->id, answer->info.type);
+		if (!sparky_storage_outside())
+			sparky_storage_put(path, &job->user_id, answer->image, &answer->info, answer->sha256);
 	}
 	sparky_credits_move(&job->user_id, -job->price, -job->price, "usage", uuid_text(&job->id), now);
 	sparky_notify_low(&job->user_id, job->price, now);
@@ -48,6 +50,7 @@ sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_sec
 	if (cache_ttl_seconds > 0)
 		sparky_cache_put(job->cache_key, generation_id, path, answer->analysis, cache_ttl_seconds);
 	finish_job(job, generation_id, path, answer->analysis, now);
+	sparky_broadcast_job(job, "succeeded", generation_id, NULL);
 }
 
 static int64

@@ -58,6 +58,8 @@ typedef struct SharedState
 
 /* How long a caller stays with a worker that took his submission and then froze, beyond its lease. */
 #define TAKEN_PATIENCE_MS 5000
+/* Such a caller looks this often whether it has been answered: the latch tells, this is for a worker that died. */
+#define TAKEN_STEP_MS 100
 /* Return this long before the statement timer fires. */
 #define TIMER_MARGIN_MS 500
 /* Look at the row at least this often: not every end of a job passes through the worker. */
@@ -81,10 +83,11 @@ static void release_slot(Slot *slot);
 static void on_transaction_end(XactEvent event, void *arg);
 static void on_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
 static void on_backend_exit(int code, Datum arg);
+static void submit(const Submission *submission, TimestampTz until, TimestampTz patience, SubmissionAnswer *answer);
 static bool post(const Submission *submission, Slot *slot);
 static SlotState slot_state(Slot *slot, SubmissionAnswer *answer);
 static bool withdraw(Slot *slot, bool taken_too);
-static void refuse_unanswered(SubmissionAnswer *answer);
+static void refuse_unanswered(bool taken, SubmissionAnswer *answer);
 static TimestampTz earliest_timer(void);
 
 static void
@@ -247,8 +250,32 @@ sparky_shmem_take_rescan(void)
 void
 sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer)
 {
-	TimestampTz until,
-				patience;
+	TimestampTz until = Min(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sparky_accept_timeout), earliest_timer());
+
+	submit(submission, until, TimestampTzPlusMilliseconds(until, sparky_lease_time + TAKEN_PATIENCE_MS), answer);
+}
+
+void
+sparky_mailbox_errand(const Submission *submission, int work_ms, SubmissionAnswer *answer)
+{
+	TimestampTz timer = earliest_timer();
+	TimestampTz until = Min(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sparky_accept_timeout), timer);
+
+	submit(submission, until, Min(TimestampTzPlusMilliseconds(until, work_ms), timer), answer);
+}
+
+void
+sparky_mailbox_errand_within(const Submission *submission, int ms, SubmissionAnswer *answer)
+{
+	TimestampTz until = Min(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms), earliest_timer());
+
+	submit(submission, until, until, answer);
+}
+
+/* until: to be taken by the worker; patience: to be answered by him. */
+static void
+submit(const Submission *submission, TimestampTz until, TimestampTz patience, SubmissionAnswer *answer)
+{
 	Slot	   *slot;
 
 	memset(answer, 0, sizeof(*answer));
@@ -260,14 +287,12 @@ sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer)
 	}
 	register_callbacks();
 	slot = my_slot();
-	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sparky_accept_timeout);
-	until = Min(until, earliest_timer());
-	patience = TimestampTzPlusMilliseconds(until, sparky_lease_time + TAKEN_PATIENCE_MS);
 
 	/* The abort callbacks withdraw if the wait below throws. */
 	for (bool posted = false;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz look;
 		SlotState	state;
 
 		if (!posted)
@@ -277,11 +302,12 @@ sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer)
 			break;
 		if (now >= until && withdraw(slot, now >= patience))
 		{
-			refuse_unanswered(answer);
+			refuse_unanswered(state == SLOT_TAKEN && submission->purpose != PURPOSE_GENERATION, answer);
 			return;
 		}
+		look = now < until ? until : patience;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 posted && now < until ? Min(WAIT_STEP_MS, TimestampDifferenceMilliseconds(now, until) + 1) : 10,
+						 posted && now < look ? Min(now < until ? WAIT_STEP_MS : TAKEN_STEP_MS, TimestampDifferenceMilliseconds(now, look) + 1) : 10,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -345,13 +371,16 @@ withdraw(Slot *slot, bool taken_too)
 }
 
 static void
-refuse_unanswered(SubmissionAnswer *answer)
+refuse_unanswered(bool taken, SubmissionAnswer *answer)
 {
 	DatabaseEntry *entry;
 
 	sparky_shmem_lock(false);
 	entry = sparky_shmem_find(MyDatabaseId);
-	answer->error = entry != NULL && entry->worker_pid != 0 ? WORD_OVERLOADED : WORD_WORKER_DOWN;
+	if (entry == NULL || entry->worker_pid == 0)
+		answer->error = WORD_WORKER_DOWN;
+	else
+		answer->error = taken ? WORD_PROVIDER_TIMEOUT : WORD_OVERLOADED;
 	sparky_shmem_unlock();
 	answer->result = SUBMISSION_REFUSED;
 	answer->retry_after = 5;
@@ -381,7 +410,8 @@ release_slot(Slot *slot)
 			slot->state = SLOT_FREE;
 			break;
 		case SLOT_TAKEN:
-			slot->state = SLOT_ABANDONED;
+			/* An errand may be on the network for long, and the session wants its slot: the sequence number keeps the late answer out. */
+			slot->state = submissions[slot - slots].purpose == PURPOSE_GENERATION ? SLOT_ABANDONED : SLOT_FREE;
 			break;
 		case SLOT_ANSWERED:
 			slot->state = SLOT_FREE;

@@ -23,12 +23,31 @@
 #define SPARKY_PATH_BYTES 2048			/* 500 characters of UTF-8 */
 #define SPARKY_KEY_BYTES 801			/* 200 characters */
 #define SPARKY_PARAMETERS_BYTES 4097
+#define SPARKY_ANSWER_BYTES 3072		/* a signed link: base, path, token */
 
-/* What a caller asks of the worker.  The caller has checked all of it; the worker checks money, limits and races. */
+/* What a caller asks of the worker.  All but a generation are errands: an exchange or two with a service, then an answer. */
+typedef enum SubmissionPurpose
+{
+	PURPOSE_GENERATION,
+	PURPOSE_CHECKOUT,			/* job_id: the order to make; tool_id: the product */
+	PURPOSE_HASH,				/* source_path: the object whose digest is wanted */
+	PURPOSE_SIGN,				/* source_path, seconds: a link; answer.text */
+	PURPOSE_UPLOAD,				/* source_path, segment, size, mime */
+	PURPOSE_DOWNLOAD,			/* source_path, segment of size bytes to fill; answer.size */
+	PURPOSE_DELETE,				/* source_path */
+	PURPOSE_COUNT
+} SubmissionPurpose;
+
+/* The caller has checked all of it; the worker checks money, limits and races. */
 typedef struct Submission
 {
+	SubmissionPurpose purpose;
 	pg_uuid_t	job_id;			/* made by the caller: a repeat is the same job */
 	pg_uuid_t	user_id;
+	uint32		segment;		/* dsm_handle of the caller's, for bytes on the way; the caller keeps it until he has his answer */
+	int64		size;			/* of what is in it, or of the room there */
+	int			seconds;
+	char		mime[32];
 	GenerationKind kind;
 	bool		refresh;
 	int			tool_revision;
@@ -56,6 +75,8 @@ typedef struct SubmissionAnswer
 	ErrorWord	error;
 	int			retry_after;	/* seconds, 0 = not told */
 	pg_uuid_t	job_id;			/* the job to wait for */
+	int64		size;			/* of an errand: bytes in the caller's segment */
+	char		text[SPARKY_ANSWER_BYTES];	/* of an errand: a link, or why it was refused */
 } SubmissionAnswer;
 
 /*
@@ -65,6 +86,13 @@ typedef struct SubmissionAnswer
  * statement timeout, termination).  Call outside an owner scope's SPI work; no lock held.
  */
 extern void sparky_mailbox_submit(const Submission *submission, SubmissionAnswer *answer);
+/*
+ * The same for an errand: once the worker has taken it, wait for its end, work_ms at most and never past the
+ * armed timers.  Then REFUSED, provider_timeout: the worker still finishes it, and nobody hears of it.
+ */
+extern void sparky_mailbox_errand(const Submission *submission, int work_ms, SubmissionAnswer *answer);
+/* The same with one time for everything, from now on. */
+extern void sparky_mailbox_errand_within(const Submission *submission, int ms, SubmissionAnswer *answer);
 
 /*
  * Wait until the job ended, but not past wait_ms nor past the armed statement or
@@ -94,6 +122,7 @@ typedef enum RequestCounter
 	COUNTER_ACCEPTED,			/* a new job */
 	COUNTER_REPEATED,			/* its idempotency key was known */
 	COUNTER_REFUSED,			/* by the worker: money, limits, no worker */
+	COUNTER_STORAGE_ERROR,		/* an exchange with the Storage API that went wrong; counted by the worker */
 	COUNTER_COUNT
 } RequestCounter;
 
@@ -125,6 +154,7 @@ typedef struct DatabaseEntry
 	TimestampTz counting_since;
 	pg_atomic_uint64 requests[COUNTER_COUNT];	/* added to under the shared lock */
 	char		trouble[160];	/* why there is no worker, in words; never a secret */
+	char		storage_trouble[200];	/* what the Storage API said last, if it did not work; never a secret */
 } DatabaseEntry;
 
 extern void sparky_shmem_define(void);

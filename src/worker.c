@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
 #include <signal.h>
 
 #include "access/xact.h"
@@ -32,6 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "errand.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shmem.h"
@@ -40,6 +42,9 @@
 /* Longest wait, however idle: the heartbeat must be seen, and a row that nobody told of be found. */
 #define IDLE_MS 1000
 #define RESTORE_NAP_MS 500
+/* Blocks up to this size, and this much free memory, stay with the process while it works. */
+#define KEPT_CHUNK (32 * 1024 * 1024)
+#define KEPT_MEMORY (256 * 1024 * 1024)
 
 Worker		sparky_worker;
 
@@ -48,6 +53,8 @@ static void enter(Oid database, Oid *owner);
 static void leave(int code, Datum argument);
 static void settle_in(void);
 static void own_session_settings(void);
+static void own_memory_settings(void);
+static void rest(void);
 static bool extension_gone(void);
 static void wait_until_complete(void);
 static bool check_missing(void *arg);
@@ -57,7 +64,7 @@ static void loop(void);
 static void beat(void);
 static void collect(void);
 static long nap(void);
-static void wait_for_anything(WaitEventSet *events);
+static void wait_for_anything(WaitEventSet *events, bool more);
 
 void
 sparky_worker_main(Datum argument)
@@ -134,6 +141,7 @@ settle_in(void)
 	DatabaseEntry *entry;
 
 	own_session_settings();
+	own_memory_settings();
 	pgstat_report_appname("sparky worker");
 	dlist_init(&sparky_worker.running);
 	dlist_init(&sparky_worker.finished);
@@ -182,6 +190,34 @@ own_session_settings(void)
 	/* A committed answer must survive a crash, whatever the role was given. */
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+}
+
+/*
+ * Photos and answers come and go by the megabyte: giving each back to the
+ * kernel costs a page fault for every 4 kB of the next.  They are kept while
+ * there is work, and given back when there is none (rest()).
+ */
+static void
+own_memory_settings(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, KEPT_CHUNK);
+	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+#endif
+}
+
+/* Once, when the last call has ended. */
+static void
+rest(void)
+{
+	static bool rested = false;
+	bool		busy = sparky_worker.running_count > 0 || sparky_worker.finished_count > 0;
+
+#ifdef __GLIBC__
+	if (!busy && !rested)
+		(void) malloc_trim(0);
+#endif
+	rested = !busy;
 }
 
 static bool
@@ -285,6 +321,8 @@ loop(void)
 
 	for (;;)
 	{
+		bool		more;
+
 		MemoryContextReset(round);
 		MemoryContextSwitchTo(round);
 		beat();
@@ -294,18 +332,22 @@ loop(void)
 		{
 			exit_if_gone();
 			sparky_worker_sweep();
+			sparky_worker_enlist_inquiries();
+			rest();
 		}
+		more = sparky_worker_errands();
 		sparky_http_drive(sparky_worker.http);
 		collect();
-		while (sparky_worker_settle())
-			CHECK_FOR_INTERRUPTS();
-		if (sparky_worker.answered_due && GetCurrentTimestamp() >= sparky_worker.next_answered)
-			(void) sparky_worker_settle_answered();
-		/* Last, so that what has just ended makes room; the next drive() sends what is started here. */
+		/* The freed places are filled first: the next calls are on their way while the answers of the last are stored. */
 		if (sparky_worker.claim_due || GetCurrentTimestamp() >= sparky_worker.next_run)
-			while (sparky_worker_claim())
-				CHECK_FOR_INTERRUPTS();
-		wait_for_anything(events);
+		{
+			more |= sparky_worker_claim();
+			sparky_http_drive(sparky_worker.http);
+		}
+		more |= sparky_worker_settle();
+		if (sparky_worker.answered_due && GetCurrentTimestamp() >= sparky_worker.next_answered)
+			more |= sparky_worker_settle_answered();
+		wait_for_anything(events, more);
 	}
 }
 
@@ -353,6 +395,11 @@ collect(void)
 
 	while ((call = sparky_http_take(sparky_worker.http, &result)) != NULL)
 	{
+		if (call->exchange.of_errand)
+		{
+			sparky_worker_errand_finished((Errand *) call, &result);
+			continue;
+		}
 		dlist_delete(&call->node);
 		sparky_worker.running_count--;
 		sparky_call_finish(call, &result);
@@ -386,20 +433,21 @@ nap(void)
 		longest = until(sparky_worker.next_run, now, longest);
 	if (sparky_worker.answered_due)
 		longest = until(sparky_worker.next_answered, now, longest);
+	longest = until(sparky_worker_errands_due(), now, longest);
 	dlist_foreach(iter, &sparky_worker.finished)
 		longest = until(dlist_container(Call, node, iter.cur)->not_before, now, longest);
 	return longest;
 }
 
 static void
-wait_for_anything(WaitEventSet *events)
+wait_for_anything(WaitEventSet *events, bool more)
 {
 	WaitEvent	occurred[3];
 	char		activity[80];
 
 	snprintf(activity, sizeof(activity), "%d calls in flight, %d to settle", sparky_worker.running_count, sparky_worker.finished_count);
 	pgstat_report_activity(STATE_IDLE, activity);
-	(void) WaitEventSetWait(events, nap(), occurred, lengthof(occurred), PG_WAIT_EXTENSION);
+	(void) WaitEventSetWait(events, more ? 0 : nap(), occurred, lengthof(occurred), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	pgstat_report_activity(STATE_RUNNING, activity);
 }

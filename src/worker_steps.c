@@ -1,6 +1,6 @@
 /*
- * worker_steps.c: what the loop does between two waits: accept, claim, settle,
- * sweep.
+ * worker_steps.c: what the loop does between two waits: accept, settle, sweep;
+ * claiming is in worker_claim.c.
  *
  * Rules.  A caller is woken only after the commit that his answer tells of.
  * A call that ended is settled in one commit with everything it changes; if a
@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
@@ -20,19 +21,16 @@
 #include "credits.h"
 #include "job.h"
 #include "owner.h"
+#include "secrets.h"
 #include "settings.h"
 #include "shmem.h"
+#include "storage.h"
 #include "tools.h"
 #include "worker.h"
 
-#define POSTPONE_MS 50
 #define ANSWERED_FIRST_PAUSE_MS 100
 #define ANSWERED_LONGEST_PAUSE_MS 5000
 #define SWEEP_MS 1000
-/* Expected size of an answer: what a new call is counted with beside its photo. */
-#define EXPECTED_ANSWER_BYTES (2 * 1024 * 1024)
-/* A rate limit without RetryInfo pauses its model this long. */
-#define DEFAULT_PAUSE_S 1.0
 
 typedef struct AcceptItem
 {
@@ -40,12 +38,13 @@ typedef struct AcceptItem
 	SubmissionAnswer answer;
 } AcceptItem;
 
-typedef struct ClaimItem
+typedef struct JobList
 {
-	Job		   *job;
-	Call	   *call;			/* NULL: no call came of it */
-	bool		ended;
-} ClaimItem;
+	MemoryContext context;
+	Job		   *jobs;
+	int			count;
+	int			limit;
+} JobList;
 
 typedef struct AnsweredItem
 {
@@ -58,15 +57,9 @@ static TimestampTz batch_now;
 
 static bool accept_item(void *arg);
 static ErrorWord word_of_failure(int sqlstate);
-static int	calls_to_claim(void);
-static char *paused_models(void);
-static TimestampTz pauses_end(TimestampTz now);
-static bool read_ready(void *arg);
-static bool claim_item(void *arg);
-static bool claim_failed(void *arg);
-static void start_claimed(ClaimItem *items, int count);
 static bool settle_item(void *arg);
 static bool keep_item(void *arg);
+static void keep_answer(Call *call);
 static void after_settlement(Call *call);
 static bool read_answered(void *arg);
 static bool answered_item(void *arg);
@@ -91,15 +84,19 @@ sparky_worker_accept(void)
 	void	   *pointers[SPARKY_BATCH];
 	ItemResult	results[SPARKY_BATCH];
 	int			failed_with[SPARKY_BATCH];
-	int			count = sparky_mailbox_take(mails, SPARKY_BATCH, sparky_worker.incarnation);
+	int			taken = sparky_mailbox_take(mails, SPARKY_BATCH, sparky_worker.incarnation);
+	int			count = 0;
 
-	if (count == 0)
+	if (taken == 0)
 		return false;
-	items = palloc0(sizeof(AcceptItem) * count);
-	for (int i = 0; i < count; i++)
+	items = palloc0(sizeof(AcceptItem) * taken);
+	for (int i = 0; i < taken; i++)
 	{
-		items[i].mail = mails[i];
-		pointers[i] = &items[i];
+		if (sparky_worker_take_errand(&mails[i]))
+			continue;
+		items[count].mail = mails[i];
+		pointers[count] = &items[count];
+		count++;
 	}
 	accept_batch.counted_in = InvalidTransactionId;
 	batch_now = GetCurrentTimestamp();
@@ -108,7 +105,7 @@ sparky_worker_accept(void)
 	{
 		if (results[i] == ITEM_POSTPONED)
 		{
-			sparky_mailbox_postpone(&items[i].mail, POSTPONE_MS);
+			sparky_mailbox_postpone(&items[i].mail, SPARKY_POSTPONE_MS);
 			continue;
 		}
 		if (results[i] == ITEM_FAILED)
@@ -120,7 +117,7 @@ sparky_worker_accept(void)
 			sparky_worker.claim_due = true;
 		sparky_mailbox_answer(&items[i].mail, &items[i].answer);
 	}
-	return count == SPARKY_BATCH;
+	return taken == SPARKY_BATCH;
 }
 
 static bool
@@ -138,244 +135,6 @@ word_of_failure(int sqlstate)
 	return sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ? WORD_ACCOUNT_GONE : WORD_OVERLOADED;
 }
 
-/* ---- claim ---- */
-
-typedef struct ReadyList
-{
-	MemoryContext context;
-	Job		   *jobs;
-	int			count;
-	int			limit;
-} ReadyList;
-
-bool
-sparky_worker_claim(void)
-{
-	ReadyList	ready = {CurrentMemoryContext, NULL, 0, calls_to_claim()};
-	ClaimItem	items[SPARKY_BATCH];
-	void	   *pointers[SPARKY_BATCH];
-	ItemResult	results[SPARKY_BATCH];
-	bool		postponed = false;
-
-	if (ready.limit <= 0)
-	{
-		/* Full: a call that ends makes room and brings us back. */
-		sparky_worker.claim_due = true;
-		sparky_worker.next_run = DT_NOEND;
-		return false;
-	}
-	sparky_worker.claim_due = false;
-	if (!sparky_batch_once(BATCH_CLAIM, read_ready, &ready))
-	{
-		sparky_worker.next_run = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), POSTPONE_MS);
-		return false;
-	}
-	memset(items, 0, sizeof(items));
-	for (int i = 0; i < ready.count; i++)
-	{
-		items[i].job = &ready.jobs[i];
-		pointers[i] = &items[i];
-	}
-	batch_now = GetCurrentTimestamp();
-	sparky_batch_run(BATCH_CLAIM, pointers, ready.count, claim_item, results, NULL);
-	for (int i = 0; i < ready.count; i++)
-	{
-		if (results[i] == ITEM_FAILED)
-			(void) sparky_batch_once(BATCH_CLAIM, claim_failed, items[i].job);
-		if (results[i] != ITEM_DONE && items[i].call != NULL)
-		{
-			sparky_call_free(items[i].call);
-			items[i].call = NULL;
-		}
-		postponed |= results[i] == ITEM_POSTPONED;
-	}
-	start_claimed(items, ready.count);
-	if (postponed)
-		sparky_worker.next_run = Min(sparky_worker.next_run, TimestampTzPlusMilliseconds(batch_now, POSTPONE_MS));
-	return ready.count == ready.limit && !postponed;
-}
-
-size_t
-sparky_worker_memory(void)
-{
-	dlist_iter	iter;
-	size_t		used = 0;
-
-	dlist_foreach(iter, &sparky_worker.running)
-		used += sparky_call_memory(dlist_container(Call, node, iter.cur));
-	dlist_foreach(iter, &sparky_worker.finished)
-		used += sparky_call_memory(dlist_container(Call, node, iter.cur));
-	return used;
-}
-
-static int
-calls_to_claim(void)
-{
-	int64		budget = (int64) sparky_memory_budget * 1024 * 1024 - (int64) sparky_worker_memory();
-	int64		room = budget / EXPECTED_ANSWER_BYTES - sparky_worker.running_count;
-	int			in_hand = sparky_worker.running_count + sparky_worker.finished_count;
-
-	if (in_hand == 0)
-		room = Max(room, 1);
-	return (int) Min(Min(room, sparky_max_concurrent_calls - in_hand), SPARKY_BATCH);
-}
-
-static bool
-read_ready(void *arg)
-{
-	ReadyList  *ready = arg;
-	MemoryContext previous;
-	Job		   *jobs;
-	TimestampTz now = GetCurrentTimestamp();
-
-	ready->count = sparky_queue_ready(ready->limit, now, paused_models(), &jobs);
-	previous = MemoryContextSwitchTo(ready->context);
-	ready->jobs = palloc(sizeof(Job) * Max(ready->count, 1));
-	for (int i = 0; i < ready->count; i++)
-	{
-		ready->jobs[i] = jobs[i];
-		ready->jobs[i].tool_id = pstrdup(jobs[i].tool_id);
-		ready->jobs[i].source_path = pstrdup(jobs[i].source_path);
-		ready->jobs[i].parameters = pstrdup(jobs[i].parameters);
-	}
-	MemoryContextSwitchTo(previous);
-	if (ready->count < ready->limit)
-	{
-		sparky_worker.next_run = sparky_queue_next_run();
-		/* Ready by the clock, but not for us now: its model is paused, or somebody holds its row. */
-		if (sparky_worker.next_run <= now)
-			sparky_worker.next_run = Max(pauses_end(now), TimestampTzPlusMilliseconds(now, POSTPONE_MS));
-	}
-	return true;
-}
-
-static bool
-claim_item(void *arg)
-{
-	ClaimItem  *item = arg;
-	Outcome		outcome;
-	TimestampTz lease;
-	RowStep		step;
-
-	if (item->call != NULL)
-	{
-		/* The batch was aborted and this item is run again, alone. */
-		sparky_call_free(item->call);
-		item->call = NULL;
-	}
-	item->ended = false;
-	step = sparky_queue_lock(item->job, "queued");
-	if (step != ROW_STEP_DONE)
-		return step == ROW_STEP_GONE;
-	if (batch_now >= item->job->deadline)
-		outcome = OUTCOME_DEADLINE;
-	else
-	{
-		item->call = sparky_call_create(item->job);
-		outcome = sparky_call_prepare(item->call, batch_now);
-	}
-	if (outcome != OUTCOME_OK)
-	{
-		sparky_queue_fail(item->job, outcome, 0, batch_now);
-		item->ended = true;
-		return true;
-	}
-	lease = TimestampTzPlusMilliseconds(batch_now, (int64) item->call->timeout_ms + sparky_lease_time);
-	item->call->call_id = sparky_queue_start_call(&item->call->job, item->call->model, sparky_worker.incarnation, batch_now, lease);
-	item->call->claimed = true;
-	return true;
-}
-
-/* A job that cannot even be claimed without an error must not be tried for ever. */
-static bool
-claim_failed(void *arg)
-{
-	Job		   *job = arg;
-
-	if (sparky_queue_lock(job, "queued") != ROW_STEP_DONE)
-		return true;
-	sparky_queue_fail(job, OUTCOME_LOST, 0, GetCurrentTimestamp());
-	return true;
-}
-
-static void
-start_claimed(ClaimItem *items, int count)
-{
-	for (int i = 0; i < count; i++)
-	{
-		Call	   *call = items[i].call;
-
-		if (items[i].ended)
-			wake_job(items[i].job);
-		if (call == NULL)
-			continue;
-		if (!call->claimed)
-			sparky_call_free(call);
-		else if (sparky_call_start(call, sparky_worker.http))
-		{
-			dlist_push_tail(&sparky_worker.running, &call->node);
-			sparky_worker.running_count++;
-		}
-		else
-		{
-			dlist_push_tail(&sparky_worker.finished, &call->node);
-			sparky_worker.finished_count++;
-		}
-	}
-}
-
-/* ---- models that asked for a pause ---- */
-
-void
-sparky_worker_pause_model(const char *model, double seconds)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until = TimestampTzPlusMilliseconds(now, (int64) ((seconds > 0 ? seconds : DEFAULT_PAUSE_S) * 1000));
-	PausedModel *place = &sparky_worker.paused[0];
-
-	for (int i = 0; i < SPARKY_PAUSED_MODELS; i++)
-	{
-		PausedModel *paused = &sparky_worker.paused[i];
-
-		if (strcmp(paused->model, model) == 0)
-		{
-			place = paused;
-			break;
-		}
-		if (paused->until < place->until)
-			place = paused;
-	}
-	if (strcmp(place->model, model) != 0 || place->until < until)
-		place->until = until;
-	strlcpy(place->model, model, sizeof(place->model));
-	sparky_worker.next_run = Min(sparky_worker.next_run, until);
-}
-
-/* The first pause to end, or now. */
-static TimestampTz
-pauses_end(TimestampTz now)
-{
-	TimestampTz first = DT_NOEND;
-
-	for (int i = 0; i < SPARKY_PAUSED_MODELS; i++)
-		if (sparky_worker.paused[i].until > now)
-			first = Min(first, sparky_worker.paused[i].until);
-	return first == DT_NOEND ? now : first;
-}
-
-static char *
-paused_models(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	StringInfoData list;
-
-	initStringInfo(&list);
-	for (int i = 0; i < SPARKY_PAUSED_MODELS; i++)
-		if (sparky_worker.paused[i].until > now)
-			appendStringInfo(&list, "%s%s", list.len ? "," : "", sparky_worker.paused[i].model);
-	return list.data;
-}
-
 /* ---- settle ---- */
 
 bool
@@ -386,15 +145,23 @@ sparky_worker_settle(void)
 	ItemResult	results[SPARKY_BATCH];
 	dlist_mutable_iter iter;
 	TimestampTz now = GetCurrentTimestamp();
+	size_t		bytes = 0;
 	int			count = 0;
+	bool		more = false;
 
 	dlist_foreach_modify(iter, &sparky_worker.finished)
 	{
 		Call	   *call = dlist_container(Call, node, iter.cur);
 
-		if (count == SPARKY_BATCH || call->not_before > now)
+		if (call->not_before > now)
 			continue;
+		if (count == SPARKY_BATCH || bytes >= SPARKY_BATCH_BYTES)
+		{
+			more = true;
+			break;
+		}
 		pointers[count] = calls[count] = call;
+		bytes += call->gemini.image_length;
 		count++;
 	}
 	if (count == 0)
@@ -411,12 +178,14 @@ sparky_worker_settle(void)
 			sparky_worker.answered_due = true;
 			sparky_worker.next_answered = TimestampTzPlusMilliseconds(now, ANSWERED_FIRST_PAUSE_MS);
 		}
+		if (results[i] == ITEM_DONE && call->kept)
+			sparky_worker.answered_due = true;
 		if (results[i] == ITEM_DONE)
 			after_settlement(call);
 		else
-			call->not_before = TimestampTzPlusMilliseconds(now, results[i] == ITEM_FAILED ? SWEEP_MS : POSTPONE_MS);
+			call->not_before = TimestampTzPlusMilliseconds(now, results[i] == ITEM_FAILED ? SWEEP_MS : SPARKY_POSTPONE_MS);
 	}
-	return count == SPARKY_BATCH;
+	return more;
 }
 
 /* Ended, retried, kept, or no longer ours: in every case the call is done with. */
@@ -454,6 +223,12 @@ settle_item(void *arg)
 									 pg_prng_double(&pg_global_prng_state), batch_now);
 	if (decision.step == JOB_SETTLE)
 	{
+		if (call->answer.image != NULL && sparky_storage_outside())
+		{
+			/* Charged when storage has it. */
+			keep_answer(call);
+			return true;
+		}
 		if (sparky_credits_lock(&call->job.user_id) != ROW_LOCKED)
 			return false;
 		call->report.charged = true;
@@ -487,10 +262,17 @@ keep_item(void *arg)
 	/* Too late to be kept: the settlement ends it, which has the locks that telling the user takes. */
 	if (batch_now >= call->job.deadline)
 		return false;
+	keep_answer(call);
+	return true;
+}
+
+static void
+keep_answer(Call *call)
+{
 	call->report.charged = false;
 	sparky_queue_note_call(&call->report, batch_now);
 	sparky_queue_keep_answer(&call->job, &call->answer, batch_now);
-	return true;
+	call->kept = true;
 }
 
 /* ---- answered jobs ---- */
@@ -498,13 +280,15 @@ keep_item(void *arg)
 bool
 sparky_worker_settle_answered(void)
 {
-	ReadyList	list = {CurrentMemoryContext, NULL, 0, SPARKY_BATCH};
+	JobList	list = {CurrentMemoryContext, NULL, 0, SPARKY_BATCH};
 	AnsweredItem items[SPARKY_BATCH];
 	void	   *pointers[SPARKY_BATCH];
 	ItemResult	results[SPARKY_BATCH];
 	int			ended = 0,
 				waiting = 0;
 
+	if (sparky_storage_outside())
+		return sparky_worker_store_answered();
 	sparky_worker.answered_due = false;
 	if (sparky_batch_once(BATCH_SETTLE, read_answered, &list) && list.count == 0)
 		return false;
@@ -541,7 +325,7 @@ sparky_worker_settle_answered(void)
 static bool
 read_answered(void *arg)
 {
-	ReadyList  *list = arg;
+	JobList  *list = arg;
 	MemoryContext previous;
 	Job		   *jobs;
 
@@ -616,6 +400,7 @@ sparky_worker_sweep(void)
 
 	batch_now = GetCurrentTimestamp();
 	sparky_worker.next_sweep = TimestampTzPlusMilliseconds(batch_now, SWEEP_MS);
+	sparky_worker_erase(batch_now);
 	if (!sparky_batch_once(BATCH_CLAIM, read_overdue, &list))
 		return;
 	for (int i = 0; i < list.count; i++)
@@ -635,6 +420,8 @@ read_overdue(void *arg)
 	OverdueList *list = arg;
 	OverdueJob *jobs;
 
+	/* Errands that begin without a transaction use what is known then. */
+	sparky_secrets_refresh();
 	list->count = sparky_queue_overdue(SPARKY_BATCH, sparky_worker.incarnation, batch_now, &jobs);
 	/* The texts of the jobs are not needed: only the structs outlive the transaction. */
 	list->jobs = MemoryContextAlloc(list->context, sizeof(OverdueJob) * Max(list->count, 1));
@@ -661,7 +448,7 @@ in_hand(const Job *job)
 				return true;
 		}
 	}
-	return false;
+	return sparky_worker_errand_has(job);
 }
 
 static bool
