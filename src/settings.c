@@ -39,7 +39,16 @@ int			sparky_job_retention;
 int			sparky_provider_call_retention;
 int			sparky_cron_history_retention;
 char	   *sparky_storage_url;
+int			sparky_storage_timeout;
+char	   *sparky_storage_public_url;
 char	   *sparky_public_url;
+char	   *sparky_paymob_base_url;
+char	   *sparky_paymob_checkout_url;
+char	   *sparky_paymob_integration_ids;
+char	   *sparky_paymob_owner;
+char	   *sparky_paymob_notification_url;
+char	   *sparky_paymob_redirection_url;
+int			sparky_inquiry_delay;
 
 static int	install_mode;
 
@@ -88,6 +97,10 @@ static const IntSetting int_settings[] = {
 	&sparky_lease_time, 30000, 500, 3600000, GUC_UNIT_MS},
 	{"sparky.storage_deadline", "How long an answer waits for storage before it is given up, uncharged.",
 	&sparky_storage_deadline, 86400, 1, 2592000, GUC_UNIT_S},
+	{"sparky.storage_timeout", "How long one exchange with the Supabase Storage API may take.",
+	&sparky_storage_timeout, 60, 1, 3600, GUC_UNIT_S},
+	{"sparky.inquiry_delay", "How long an order may be open before Paymob is asked about it, and the pause between two such questions.",
+	&sparky_inquiry_delay, 900, 1, 86400, GUC_UNIT_S},
 	{"sparky.cache_ttl", "How long a result stays in the cache, unless its tool says otherwise.",
 	&sparky_cache_ttl, 86400, 0, 31536000, GUC_UNIT_S},
 	{"sparky.max_jobs_per_user", "Active jobs of one user.",
@@ -124,8 +137,22 @@ static const TextSetting text_settings[] = {
 	&sparky_plain_http_hosts, ""},
 	{"sparky.storage_url", "Base URL of the Supabase Storage API; empty means embedded storage.",
 	&sparky_storage_url, ""},
+	{"sparky.storage_public_url", "Base URL at which clients reach the Storage API; empty means beside public_url, where Supabase has it, else storage_url.",
+	&sparky_storage_public_url, ""},
 	{"sparky.public_url", "Base URL at which clients reach PostgREST; needed for ready-to-load image links.",
 	&sparky_public_url, ""},
+	{"sparky.paymob_base_url", "Where Paymob's API is, by country; https, or http on loopback.",
+	&sparky_paymob_base_url, "https://accept.paymob.com"},
+	{"sparky.paymob_checkout_url", "Base of Paymob's checkout page.",
+	&sparky_paymob_checkout_url, "https://accept.paymob.com/unifiedcheckout"},
+	{"sparky.paymob_integration_ids", "Comma-separated ids of the Paymob integrations that may take money for us.",
+	&sparky_paymob_integration_ids, ""},
+	{"sparky.paymob_owner", "The owner id that Paymob's callbacks for this account carry.",
+	&sparky_paymob_owner, ""},
+	{"sparky.paymob_notification_url", "Where Paymob sends its callbacks; empty means what its dashboard says.",
+	&sparky_paymob_notification_url, ""},
+	{"sparky.paymob_redirection_url", "Where Paymob sends the buyer back to; empty means what its dashboard says.",
+	&sparky_paymob_redirection_url, ""},
 };
 
 void

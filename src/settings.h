@@ -31,7 +31,16 @@ extern int	sparky_job_retention;			/* s */
 extern int	sparky_provider_call_retention;	/* s */
 extern int	sparky_cron_history_retention;	/* s */
 extern char *sparky_storage_url;			/* '' = embedded */
+extern int	sparky_storage_timeout;			/* s */
+extern char *sparky_storage_public_url;		/* '' = beside public_url, or storage_url */
 extern char *sparky_public_url;
+extern char *sparky_paymob_base_url;
+extern char *sparky_paymob_checkout_url;
+extern char *sparky_paymob_integration_ids;	/* comma-separated */
+extern char *sparky_paymob_owner;
+extern char *sparky_paymob_notification_url;	/* '' = what the dashboard says */
+extern char *sparky_paymob_redirection_url;		/* the same */
+extern int	sparky_inquiry_delay;			/* s */
 
 /* preloading: true while shared_preload_libraries are read; POSTMASTER settings exist only then. */
 extern void sparky_settings_define(bool preloading);
