@@ -53,7 +53,25 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
 			generation_jobs_user_id_created_at_idx generation_jobs_tool_id_idx generation_jobs_finished_at_idx'),
 		(1, 'index', 'cache', 'kv_store_expires_at_idx'),
 		(1, 'index', 'sparky', 'provider_calls_user_id_started_at_idx provider_calls_started_at_idx provider_calls_job_id_idx
-			request_keys_created_at_idx erasures_user_id_idx')
+			request_keys_created_at_idx erasures_user_id_idx'),
+
+		(2, 'table', 'public', 'orders payment_events'),
+		(2, 'table', 'sparky', 'refused_callbacks plan_periods'),
+		(2, 'sequence', 'sparky', 'refused_callback_slots'),
+		(2, 'constraint', 'public.orders', 'orders_pkey orders_user_id_fkey orders_plan_id_fkey orders_kind_check orders_credits_check orders_period_days_check
+			orders_amount_cents_check orders_merchant_order_id_key orders_intention_order_id_key orders_status_check
+			orders_refunded_cents_check orders_what_check'),
+		(2, 'constraint', 'public.payments', 'payments_order_id_fkey payments_transaction_id_key'),
+		(2, 'constraint', 'public.payment_events', 'payment_events_pkey payment_events_order_id_fkey payment_events_source_check
+			payment_events_transaction_id_state_key'),
+		(2, 'constraint', 'sparky.refused_callbacks', 'refused_callbacks_pkey refused_callbacks_slot_check'),
+		(2, 'constraint', 'sparky.plan_periods', 'plan_periods_pkey plan_periods_user_id_fkey plan_periods_plan_id_fkey
+			plan_periods_order_id_fkey plan_periods_order_id_key plan_periods_ends_at_check'),
+		(2, 'constraint', 'sparky.signup_grants', 'signup_grants_address_digest_key'),
+		(2, 'index', 'public', 'orders_user_id_created_at_idx orders_plan_id_idx orders_inquire_at_idx payments_order_id_idx credit_ledger_refund_idx
+			payment_events_paymob_order_id_idx payment_events_order_id_idx payment_events_review_idx'),
+		(2, 'index', 'sparky', 'refused_callbacks_received_at_idx plan_periods_user_id_ends_at_idx plan_periods_plan_id_idx
+			plan_periods_ungranted_idx')
 	) o(version, kind, relation, names), regexp_split_to_table(o.names, '\s+') n(name)
 	UNION ALL
 	SELECT t.version, 'trigger', t.relation, t.name FROM sparky.triggers() t

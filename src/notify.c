@@ -1,16 +1,19 @@
 /*
  * notify.c: notifications that the engine writes, as rows that Realtime pushes.
  *
- * Both are of type general, so generalAlerts decides; only the JSON false in it
- * says no.  One statement each: the balance that it looks at is the one of this
- * transaction, whose user row is locked.
+ * All are of type general.  For jobs generalAlerts decides, and only the JSON
+ * false in it says no; a payment is told in any case.  One statement each: the
+ * balance that it looks at is the one of this transaction, whose user row is
+ * locked.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "broadcast.h"
 #include "notify.h"
 #include "owner.h"
 
@@ -45,4 +48,18 @@ sparky_notify_low(const pg_uuid_t *user_id, int charged, TimestampTz now)
 				" FROM public.users u WHERE u.id = $1 AND u.credits < $4"
 				" AND u.credits::pg_catalog.int8 - u.debt + $3 >= $4 AND" WANTED, 4, types);
 	(void) sparky_execute(plan, values, NULL, 0);
+}
+
+void
+sparky_notify_payment(const pg_uuid_t *user_id, const char *event, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {UUIDOID, TIMESTAMPTZOID, TEXTOID};
+	Datum		values[] = {UUIDPGetDatum(user_id), TimestampTzGetDatum(now), CStringGetTextDatum(event)};
+
+	sparky_plan(&plan,
+				"INSERT INTO public.notifications (user_id, type, title_key, message_key, created_at)"
+				" VALUES ($1, 'general', 'notification.' || $3 || '.title', 'notification.' || $3 || '.message', $2)", 3, types);
+	(void) sparky_execute(plan, values, NULL, 0);
+	sparky_broadcast_account(user_id);
 }

@@ -11,6 +11,9 @@ extern void sparky_notify_failed(const pg_uuid_t *user_id, TimestampTz now);
 /* After a charge: once per crossing below SPARKY_LOW_CREDITS. */
 extern void sparky_notify_low(const pg_uuid_t *user_id, int charged, TimestampTz now);
 
+/* payment_received or payment_refunded: these ask for no preference. */
+extern void sparky_notify_payment(const pg_uuid_t *user_id, const char *event, TimestampTz now);
+
 #define SPARKY_LOW_CREDITS 3
 
 #endif
