@@ -14,6 +14,9 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
 		(1, 'auth.users', 'sparky_on_auth_user_confirmed', 'AFTER UPDATE ON auth.users
 			FOR EACH ROW WHEN (' || sparky.confirmation_changed() || ') EXECUTE FUNCTION sparky.on_auth_user()',
 			'Gives the sign-up credits when the address is confirmed'),
+		(2, 'auth.users', 'sparky_on_auth_user_address', 'AFTER UPDATE ON auth.users
+			FOR EACH ROW WHEN (' || sparky.address_changed() || ') EXECUTE FUNCTION sparky.on_auth_user()',
+			'Gives the sign-up credits for another address, if the account has had none'),
 		(1, 'auth.users', 'sparky_on_auth_user_deleted', 'AFTER DELETE ON auth.users
 			FOR EACH ROW EXECUTE FUNCTION sparky.on_auth_user_deleted()', 'Erases the photos of a deleted account'),
 		(1, 'public.generation_jobs', 'sparky_jobs_deleted', 'AFTER DELETE ON public.generation_jobs REFERENCING OLD TABLE AS old_rows
@@ -26,6 +29,11 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
 		(1, 'public.users', 'sparky_users_update', 'AFTER UPDATE ON public.users
 			FOR EACH ROW WHEN (OLD.credits <> NEW.credits OR OLD.debt <> NEW.debt) EXECUTE FUNCTION sparky.on_users_hand_edit()',
 			'Books a balance changed by hand as an adjustment'),
+		(2, 'public.users', 'sparky_users_plan_insert', 'AFTER INSERT ON public.users
+			FOR EACH ROW EXECUTE FUNCTION sparky.on_users_plan()', 'Makes the period of a plan set by hand'),
+		(2, 'public.users', 'sparky_users_plan_update', 'AFTER UPDATE ON public.users
+			FOR EACH ROW WHEN (OLD.plan_id <> NEW.plan_id OR OLD.plan_expires_at IS DISTINCT FROM NEW.plan_expires_at)
+			EXECUTE FUNCTION sparky.on_users_plan()', 'Makes or ends periods where a plan is changed by hand'),
 		(1, 'sparky.tool_settings', 'sparky_tool_settings_revision', 'BEFORE UPDATE ON sparky.tool_settings
 			FOR EACH ROW WHEN (OLD.model IS DISTINCT FROM NEW.model OR OLD.prompt IS DISTINCT FROM NEW.prompt
 				OR OLD.system_instruction IS DISTINCT FROM NEW.system_instruction OR OLD.response_schema IS DISTINCT FROM NEW.response_schema
@@ -62,6 +70,17 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sparky.confirmation_changed() IS
 'The condition under which an account may have been confirmed, as SQL over OLD and NEW.
+
+Names only the columns that this auth.users has.';
+
+CREATE FUNCTION sparky.address_changed() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT coalesce(string_agg(format('OLD.%1$I IS DISTINCT FROM NEW.%1$I', attname), ' OR ' ORDER BY attname), 'false')
+	FROM pg_attribute
+	WHERE attrelid = to_regclass('auth.users') AND attname IN ('email', 'phone') AND NOT attisdropped
+$$;
+COMMENT ON FUNCTION sparky.address_changed() IS
+'The condition under which an account has another address, as SQL over OLD and NEW.
 
 Names only the columns that this auth.users has.';
 
@@ -135,6 +154,41 @@ COMMENT ON FUNCTION sparky.on_users_hand_edit() IS
 'Trigger: a balance set by hand gets its ledger row.
 
 Keeps quiet while sparky.book() or the worker moves money.';
+
+CREATE FUNCTION sparky.on_users_plan() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF sparky.booking() THEN
+		RETURN NULL;
+	END IF;
+	-- A profile that is made anew, and whoever tidies plans that have ended, says nothing of what was paid.
+	IF NEW.plan_id = 1 AND (TG_OP = 'INSERT' OR OLD.plan_expires_at <= now()) THEN
+		IF TG_OP = 'INSERT' THEN	-- what was given by hand went with the row that it was written in
+			UPDATE sparky.plan_periods p SET ends_at = greatest(p.starts_at, now())
+			WHERE p.user_id = NEW.id AND p.order_id IS NULL AND p.ends_at > now();
+		END IF;
+		IF EXISTS (SELECT FROM sparky.plan_periods p WHERE p.user_id = NEW.id AND p.ends_at > now() AND p.reversed_at IS NULL) THEN
+			PERFORM sparky.refresh_plans(NEW.id, now());
+		END IF;
+	ELSE
+		PERFORM sparky.put_plan(NEW.id, NEW.plan_id, NEW.plan_expires_at, now());
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION sparky.on_users_plan() IS
+'Trigger: a plan set by hand gets its period.
+
+Without plan_expires_at it has no end. Plan 1 ends every period, paid ones too. Keeps quiet while sparky itself mirrors the plan.';
+
+CREATE FUNCTION sparky.put_plans() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+	SELECT sparky.put_plan(o.user_id, o.plan_id, o.plan_expires_at, now()) FROM sparky.plans_out_of_step() o
+$$;
+COMMENT ON FUNCTION sparky.put_plans() IS
+'Do for every user whose plan was set by hand what the trigger would have done.
+
+For repair(), where the trigger was gone.';
 
 CREATE FUNCTION sparky.on_tool_settings() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

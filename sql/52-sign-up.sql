@@ -1,6 +1,6 @@
 /*
- * Sign-up: a profile for every account, and the sign-up credits once, when the
- * address is confirmed.  Whatever goes wrong here must not keep anybody from
+ * Sign-up: a profile for every account, and the sign-up credits once for an
+ * account and once for an address, when the address is confirmed.  Whatever goes wrong here must not keep anybody from
  * signing up: the trigger warns, and repair() makes up for it.
  */
 CREATE FUNCTION sparky.profile_name(account jsonb) RETURNS text
@@ -34,6 +34,38 @@ COMMENT ON FUNCTION sparky.make_profile(jsonb) IS
 
 account: the row of auth.users. A new profile has no credits.';
 
+CREATE FUNCTION sparky.normal_address(account jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE
+		WHEN a.email IS NOT NULL THEN
+			CASE WHEN a.domain IN ('gmail.com', 'googlemail.com')
+				THEN coalesce(nullif(replace(a.local, '.', ''), ''), a.local) || '@gmail.com'
+				ELSE a.local || '@' || a.domain END
+		WHEN a.phone <> '' THEN 'tel:' || a.phone END
+	FROM (
+		-- the local part ends at the last @; a tag is cut where something stands before it
+		SELECT e.email, regexp_replace(regexp_replace(e.email, '@[^@]*$', ''), '^([^+]+)\+.*$', '\1') AS local,
+			rtrim(substring(e.email FROM '[^@]*$'), '.') AS domain, e.phone
+		FROM (
+			SELECT CASE WHEN account ->> 'email_confirmed_at' IS NOT NULL
+					THEN nullif(lower(btrim(account ->> 'email', E' \t\n\r') COLLATE "C"), '') END AS email,
+				CASE WHEN account ->> 'phone_confirmed_at' IS NOT NULL
+					THEN regexp_replace(account ->> 'phone', '[^0-9]', '', 'g') END AS phone
+		) e
+	) a
+$$;
+COMMENT ON FUNCTION sparky.normal_address(jsonb) IS
+'The address by which an account counts, so written that one mailbox or telephone has one.
+
+account: the row of auth.users. The confirmed e-mail address: trimmed, lower case, without +tag, for Gmail also without dots; else the confirmed number''s digits after tel:. NULL: none is known.';
+
+CREATE FUNCTION sparky.address_digest(address text) RETURNS text
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'sparky_address_digest';
+COMMENT ON FUNCTION sparky.address_digest(text) IS
+'HMAC-SHA256 of an address under sparky.instance.address_key, lower-case hexadecimal.
+
+address: as sparky.normal_address() returns it. NULL for NULL, and while the database has no key yet.';
+
 CREATE FUNCTION sparky.grant_sign_up(account jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -45,8 +77,9 @@ BEGIN
 	THEN
 		RETURN;
 	END IF;
-	INSERT INTO sparky.signup_grants (user_id, last_month)
-	VALUES (account_id, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM'))
+	-- One for an account, one for an address: two unique keys decide, also between sign-ups at the same time.
+	INSERT INTO sparky.signup_grants (user_id, last_month, address_digest)
+	VALUES (account_id, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM'), sparky.address_digest(sparky.normal_address(account)))
 	ON CONFLICT DO NOTHING;
 	IF FOUND THEN
 		SELECT p.monthly_credits INTO credits FROM public.plans p WHERE p.id = 1;
@@ -57,9 +90,32 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sparky.grant_sign_up(jsonb) IS
-'Give an account the sign-up credits, once.
+'Give an account the sign-up credits, once, and once for an address.
 
-account: the row of auth.users. Nothing happens for an unconfirmed or anonymous account. They are plan 1''s grant of the month, whole credits.';
+account: the row of auth.users. Nothing happens for an unconfirmed or anonymous account, nor where another account of its address had them, be it gone by now. They are plan 1''s grant of the month, whole credits.';
+
+CREATE FUNCTION sparky.note_addresses() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	-- Two accounts of one address may both have had their grant: the older one stands for it.
+	UPDATE sparky.signup_grants g SET address_digest = d.digest
+	FROM (
+		SELECT DISTINCT ON (k.digest) k.user_id, k.digest
+		FROM (
+			SELECT s.user_id, s.granted_at, sparky.address_digest(sparky.normal_address(to_jsonb(a))) AS digest
+			FROM sparky.signup_grants s JOIN auth.users a ON a.id = s.user_id
+			WHERE s.address_digest IS NULL
+		) k
+		WHERE k.digest IS NOT NULL
+		ORDER BY k.digest, k.granted_at, k.user_id
+	) d
+	WHERE g.user_id = d.user_id AND NOT EXISTS (SELECT FROM sparky.signup_grants o WHERE o.address_digest = d.digest);
+END
+$$;
+COMMENT ON FUNCTION sparky.note_addresses() IS
+'Note the addresses of sign-up grants that have none yet.
+
+Those from before addresses were kept, and those given while there was no key.';
 
 CREATE FUNCTION sparky.on_auth_user() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -89,6 +145,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	account	jsonb;
 BEGIN
+	PERFORM sparky.note_addresses();
 	FOR account IN
 		SELECT to_jsonb(a) FROM auth.users a
 		WHERE NOT EXISTS (SELECT FROM public.users u WHERE u.id = a.id)

@@ -18,6 +18,7 @@
 #include "cache.h"
 #include "credits.h"
 #include "owner.h"
+#include "plans.h"
 #include "queue.h"
 #include "requests.h"
 #include "secrets.h"
@@ -91,6 +92,7 @@ sparky_queue_accept(const Submission *submission, TimestampTz now, AcceptBatch *
 	error = check_funds(submission, &tool, now, &retry_after);
 	if (error == WORD_NONE)
 		error = check_breaker(batch, now);
+	sparky_secrets_refresh();
 	if (error == WORD_NONE && sparky_secret(SECRET_GEMINI_API_KEY) == NULL)
 		error = WORD_NOT_CONFIGURED;
 	if (error != WORD_NONE)
@@ -223,7 +225,7 @@ check_funds(const Submission *submission, const Tool *tool, TimestampTz now, int
 	Funds		funds;
 	int64		available;
 
-	(void) sparky_credits_grant_monthly(&submission->user_id, now);
+	sparky_plans_refresh(&submission->user_id, now);
 	sparky_credits_read(&submission->user_id, now, &funds);
 	available = funds.debt > 0 ? 0 : (int64) funds.credits - funds.held;
 	if (available < tool->price)

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -32,24 +33,27 @@
 	"EXISTS (SELECT FROM sparky.signup_grants g WHERE g.user_id = u.id" \
 	" AND g.last_month < pg_catalog.to_char(pg_catalog.timezone('UTC', $2), 'YYYY-MM'))"
 
+static int64 balance_due(const Account *account, Datum due, bool none_due, bool month_due);
+
 bool
 sparky_account_read(const pg_uuid_t *user, TimestampTz now, Account *account)
 {
-	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr plans[2];
 	static const Oid types[] = {UUIDOID, TIMESTAMPTZOID};
+	SPIPlanPtr *plan = &plans[sparky_plans_have_periods()];
 	Datum		values[] = {UUIDPGetDatum(user), TimestampTzGetDatum(now)};
-	Datum		expires;
+	Datum		value;
 	bool		isnull;
 
-	sparky_plan(&plan,
-				"SELECT u.credits, u.debt, u.allowance, e.plan_id, p.name, COALESCE(p.monthly_credits, 0),"
-				" COALESCE(p.max_daily_credits, 0), CASE WHEN e.plan_id = u.plan_id AND u.plan_expires_at > $2"
-				" THEN u.plan_expires_at END, " HELD_CREDITS ", " USED_TODAY ", " MONTH_UNGRANTED ","
-				" pg_catalog.date_trunc('day', $2, 'UTC')"
-				" FROM public.users u CROSS JOIN LATERAL (SELECT " SPARKY_EFFECTIVE_PLAN("u", "$2") " AS plan_id) e"
-				" LEFT JOIN public.plans p ON p.id = e.plan_id WHERE u.id = $1",
-				2, types);
-	if (sparky_execute_latest(plan, values, NULL, 1) == 0)
+	if (*plan == NULL)
+		sparky_plan(plan, psprintf(
+				"SELECT u.credits, u.debt, u.allowance, COALESCE(e.plan_id, 1), p.name, COALESCE(p.monthly_credits, 0),"
+				" COALESCE(p.max_daily_credits, 0), NULLIF(e.ends_at, 'infinity'), " HELD_CREDITS ", " USED_TODAY ","
+				" " MONTH_UNGRANTED ", pg_catalog.date_trunc('day', $2, 'UTC'), %s"
+				" FROM public.users u LEFT JOIN LATERAL %s e ON true"
+				" LEFT JOIN public.plans p ON p.id = COALESCE(e.plan_id, 1) WHERE u.id = $1",
+				sparky_plans_due(), sparky_plans_running()), 2, types);
+	if (sparky_execute_latest(*plan, values, NULL, 1) == 0)
 		return false;
 
 	account->credits = (int) sparky_column_int(0, 1, 0);
@@ -59,14 +63,46 @@ sparky_account_read(const pg_uuid_t *user, TimestampTz now, Account *account)
 	account->plan_name = sparky_column_text(0, 5);
 	account->monthly_credits = (int) sparky_column_int(0, 6, 0);
 	account->max_daily_credits = (int) sparky_column_int(0, 7, 0);
-	expires = sparky_column(0, 8, &isnull);
+	value = sparky_column(0, 8, &isnull);
 	account->plan_expires = !isnull;
-	account->plan_expires_at = isnull ? 0 : DatumGetTimestampTz(expires);
+	account->plan_expires_at = isnull ? 0 : DatumGetTimestampTz(value);
 	account->held = sparky_column_int(0, 9, 0);
 	account->used_today = sparky_column_int(0, 10, 0);
-	account->month_ungranted = sparky_column_bool(0, 11);
 	account->resets_at = DatumGetTimestampTz(sparky_column(0, 12, &isnull)) + USECS_PER_DAY;
+	value = sparky_column(0, 13, &isnull);
+	account->balance_due = balance_due(account, value, isnull, account->plan_id == SPARKY_FREE_PLAN && sparky_column_bool(0, 11));
 	return true;
+}
+
+/* One grant: debt is paid first, and the allowance is filled up to what the plan gives. */
+static void
+grant(int64 *balance, int64 *allowance, int monthly_credits)
+{
+	int64		reached = Max(*allowance, monthly_credits);
+
+	*balance += Max(0, monthly_credits - *allowance);
+	*allowance = Min(reached, Max(*balance, 0));
+}
+
+/* The balance as the next acceptance will find it: what it books first, in its order. */
+static int64
+balance_due(const Account *account, Datum due, bool none_due, bool month_due)
+{
+	int64		balance = (int64) account->credits - account->debt;
+	int64		allowance = account->allowance;
+
+	if (!none_due)
+	{
+		Datum	   *credits;
+		int			count;
+
+		deconstruct_array(DatumGetArrayTypeP(due), INT4OID, sizeof(int32), true, TYPALIGN_INT, &credits, NULL, &count);
+		for (int i = 0; i < count; i++)
+			grant(&balance, &allowance, DatumGetInt32(credits[i]));
+	}
+	if (month_due)
+		grant(&balance, &allowance, account->monthly_credits);
+	return balance;
 }
 
 void
@@ -88,25 +124,10 @@ sparky_account_require(const pg_uuid_t *user, TimestampTz now, Account *account)
 		sparky_raise(WORD_ACCOUNT_GONE, NULL, NULL, 0);
 }
 
-int
-sparky_account_grant_due(const Account *account)
-{
-	if (account->plan_id != SPARKY_FREE_PLAN || !account->month_ungranted)
-		return 0;
-	return Max(0, account->monthly_credits - account->allowance);
-}
-
 int64
 sparky_account_available(const Account *account)
 {
-	int64		grant = sparky_account_grant_due(account);
-	int64		available;
-
-	/* A grant pays debt first. */
-	if (account->debt > 0 && grant <= account->debt)
-		return 0;
-	available = (int64) account->credits + grant - account->debt - account->held;
-	return Max(available, 0);
+	return Max(account->balance_due - account->held, 0);
 }
 
 bool

@@ -7,15 +7,7 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
-#define SPARKY_FREE_PLAN 1
-
-/*
- * The id of the effective plan at a time, from a row of public.users: the plan
- * on the row until it expires, then the free one.
- */
-#define SPARKY_EFFECTIVE_PLAN(users, now) \
-	"(CASE WHEN " users ".plan_expires_at IS NULL OR " users ".plan_expires_at > " now \
-	" THEN " users ".plan_id ELSE 1 END)"
+#include "plans.h"
 
 typedef struct Account
 {
@@ -30,7 +22,7 @@ typedef struct Account
 	TimestampTz plan_expires_at;	/* of the effective plan */
 	int64		held;
 	int64		used_today;		/* UTC day */
-	bool		month_ungranted;	/* had a sign-up grant, and none yet in this UTC month */
+	int64		balance_due;	/* credits less debt, every grant that is due counted */
 	TimestampTz resets_at;		/* the next UTC midnight */
 } Account;
 
@@ -40,9 +32,7 @@ extern bool sparky_account_read(const pg_uuid_t *user, TimestampTz now, Account 
 extern void sparky_account_check(const pg_uuid_t *user);
 /* Read; ERROR account_gone without a profile. */
 extern void sparky_account_require(const pg_uuid_t *user, TimestampTz now, Account *account);
-/* Credits that the free plan's monthly grant would add, were the user to ask for a job now. */
-extern int	sparky_account_grant_due(const Account *account);
-/* What a new job may cost, a due grant counted; 0 while there is debt. */
+/* What a new job may cost, due grants counted; 0 while there is debt. */
 extern int64 sparky_account_available(const Account *account);
 extern bool sparky_account_pro(const Account *account);
 /* Seconds until the next UTC midnight, at least 1. */

@@ -4,8 +4,8 @@
  * Rules.  users.credits - users.debt is the sum of the user's ledger, always;
  * both are written here, in one place, in the same transaction.  The row is
  * locked before anything about it is decided.  Time comes in as an argument.
- * While a movement of ours runs, sparky.booking() is true and the trigger that
- * books an owner's hand edits keeps quiet.
+ * While a write of ours runs, sparky.booking() is true and the triggers that
+ * look for an owner's hand edits keep quiet.
  */
 #include "postgres.h"
 
@@ -20,6 +20,7 @@
 #include "credits.h"
 #include "outcome.h"
 #include "owner.h"
+#include "plans.h"
 
 static bool booking = false;
 
@@ -72,6 +73,7 @@ sparky_credits_read(const pg_uuid_t *user_id, TimestampTz now, Funds *funds)
 				" (SELECT coalesce(sum(c.credits_used), 0) FROM public.credit_usage c WHERE c.user_id = u.id AND c.created_at >= $3),"
 				" (SELECT count(*) FROM sparky.provider_calls c WHERE c.user_id = u.id AND c.started_at >= $3 AND NOT c.charged"
 				"   AND c.outcome = ANY ('{%s}'))"
+				" + (SELECT count(*) FROM public.generation_jobs x WHERE x.user_id = u.id AND x.created_at >= $3 AND x.status = 'cancelled')"
 				" FROM public.users u"
 				" JOIN public.plans p ON p.id = CASE WHEN u.plan_expires_at <= $2 THEN 1 ELSE u.plan_id END,"
 				" LATERAL (SELECT coalesce(sum(j.credits_held), 0) AS held, count(*) AS jobs FROM public.generation_jobs j"
@@ -112,20 +114,22 @@ bool
 sparky_credits_grant_monthly(const pg_uuid_t *user_id, TimestampTz now)
 {
 	static SPIPlanPtr mark,
-				look;
+				looks[2];
+	SPIPlanPtr *look = &looks[sparky_plans_have_periods()];
 	Oid			types[] = {UUIDOID, TIMESTAMPTZOID};
 	Datum		values[] = {UUIDPGetDatum(user_id), TimestampTzGetDatum(now)};
 	char	   *month,
 			   *reference;
 	int			delta;
 
-	sparky_plan(&look,
+	if (*look == NULL)
+		sparky_plan(look, psprintf(
 				"SELECT greatest(0, p.monthly_credits - u.allowance), to_char($2 AT TIME ZONE 'UTC', 'YYYY-MM')"
-				" FROM public.users u JOIN public.plans p ON p.id = 1"
+				" FROM public.users u LEFT JOIN LATERAL %s e ON true JOIN public.plans p ON p.id = 1"
 				" JOIN sparky.signup_grants g ON g.user_id = u.id"
-				" WHERE u.id = $1 AND (u.plan_id = 1 OR u.plan_expires_at <= $2)"
-				" AND g.last_month < to_char($2 AT TIME ZONE 'UTC', 'YYYY-MM')", 2, types);
-	if (sparky_execute(look, values, NULL, 1) == 0)
+				" WHERE u.id = $1 AND coalesce(e.plan_id, 1) = 1"
+				" AND g.last_month < to_char($2 AT TIME ZONE 'UTC', 'YYYY-MM')", sparky_plans_running()), 2, types);
+	if (sparky_execute(*look, values, NULL, 1) == 0)
 		return false;
 	delta = sparky_column_int(0, 1, 0);
 	month = sparky_column_text(0, 2);
@@ -154,17 +158,8 @@ sparky_credits_move(const pg_uuid_t *user_id, int delta, int allowance_delta, co
 				"UPDATE public.users SET credits = greatest(credits - debt + $2, 0), debt = greatest(debt - credits - $2, 0),"
 				" allowance = least(greatest(allowance + $3, 0), greatest(credits - debt + $2, 0))"
 				" WHERE id = $1 RETURNING credits - debt", 3, update_types);
-	booking = true;
-	PG_TRY();
-	{
-		if (sparky_execute(update, update_values, NULL, 0) != 1)
-			ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no user to book a movement for")));
-	}
-	PG_FINALLY();
-	{
-		booking = false;
-	}
-	PG_END_TRY();
+	if (sparky_credits_write(update, update_values) != 1)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no user to book a movement for")));
 	if (delta == 0)
 		return;
 	ledger_values[0] = update_values[0];
@@ -176,7 +171,25 @@ sparky_credits_move(const pg_uuid_t *user_id, int delta, int allowance_delta, co
 	sparky_plan(&ledger,
 				"INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference, created_at)"
 				" VALUES ($1, $2, $3, $4, $5, $6)", 6, ledger_types);
-	(void) sparky_execute(ledger, ledger_values, NULL, 0);
+	(void) sparky_execute_fresh(ledger, ledger_values, NULL);
+}
+
+uint64
+sparky_credits_write(SPIPlanPtr plan, Datum *values)
+{
+	volatile uint64 rows = 0;
+
+	booking = true;
+	PG_TRY();
+	{
+		rows = sparky_execute_fresh(plan, values, NULL);
+	}
+	PG_FINALLY();
+	{
+		booking = false;
+	}
+	PG_END_TRY();
+	return rows;
 }
 
 int64
@@ -191,7 +204,7 @@ sparky_credits_calls_today(TimestampTz now)
 	return sparky_column_int(0, 1, 0);
 }
 
-/* sparky.booking(): is a movement of ours under way? Asked by the trigger that books hand edits. */
+/* sparky.booking(): is a write of ours under way? Asked by the triggers that look for hand edits. */
 SPARKY_FUNCTION(sparky_booking);
 Datum
 sparky_booking(PG_FUNCTION_ARGS)

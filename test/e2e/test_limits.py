@@ -254,20 +254,25 @@ def test_a_paid_call_does_not_count(server, emulator, settings, user):
         assert user.api.process('cartoon', user.photo())['status'] == 'succeeded'
 
 
-def test_cancelling_before_the_call_costs_nobody_anything(server, emulator, settings, user):
-    """No call was made, so none is counted."""
-    settings(max_uncharged_calls_per_day=1)
+def test_who_cancels_again_and_again(server, emulator, settings, user):
+    """A cancelled job had no call and costs nothing; but it kept the worker busy, and so it counts."""
+    settings(max_uncharged_calls_per_day=3)
     server.query("UPDATE sparky.tool_settings SET model = 'gemini-3-pro-image' WHERE tool_id = 'retouch'")
     emulator.script({'fault': 'rate_limited', 'retryDelay': '2s', 'times': 1})
     first = user.api.process('retouch', user.photo(), {'strength': 'low'}, wait_seconds=0)
     emulator.wait_calls(1)
     wait_for(lambda: user.job(first['job_id'])['status'] == 'queued', 5, 'the job to be queued again')
-    for _ in range(4):
+    for _ in range(3):
         job = user.api.process('retouch', user.photo(), {'strength': 'low'}, wait_seconds=0)
         assert user.api.rpc('cancel_generation', job_id=job['job_id'])['status'] == 'cancelled'
+        assert user.api.rpc('cancel_generation', job_id=job['job_id'])['status'] == 'cancelled'      # the same one, again
+    error = refused(user.api.process, 'retouch', user.photo(), {'strength': 'low'})
+    assert (error.status, error.word) == (429, 'too_many_failures') and int(error.retry_after) > 0
     assert user.api.finish(first['job_id'])['status'] == 'succeeded'
     assert len(emulator.calls()) == 2
-    user.assert_money(credits=9, usage=1)
+    server.query("UPDATE public.generation_jobs SET created_at = created_at - interval '1 day' WHERE user_id = %s", (user.id,))
+    assert user.api.process('cartoon', user.photo())['status'] == 'succeeded'                  # the next UTC day
+    user.assert_money(credits=8, usage=2)
 
 
 # ---- the breaker
