@@ -13,7 +13,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		('cleanup-storage', '40 3 * * *', 'CALL sparky.cleanup_storage()'),
 		('cleanup-erasures', '*/15 * * * *', 'CALL sparky.cleanup_erasures()'),
 		('cleanup-plans', '5 * * * *', 'CALL sparky.cleanup_plans()'),
-		('cleanup-jobs', '*/5 * * * *', 'CALL sparky.cleanup_jobs()')
+		('cleanup-jobs', '*/5 * * * *', 'CALL sparky.cleanup_jobs()'),
+		('reconcile-payments', '*/5 * * * *', 'SELECT sparky.reconcile_payments()')
 $$;
 COMMENT ON FUNCTION sparky.cron_jobs() IS
 'The scheduled work of sparky: name, time (cron syntax, in pg_cron''s time zone) and command.

@@ -13,6 +13,7 @@ JOBS = {
     'cleanup-erasures': ('*/15 * * * *', 'CALL sparky.cleanup_erasures()'),
     'cleanup-plans': ('5 * * * *', 'CALL sparky.cleanup_plans()'),
     'cleanup-jobs': ('*/5 * * * *', 'CALL sparky.cleanup_jobs()'),
+    'reconcile-payments': ('*/5 * * * *', 'SELECT sparky.reconcile_payments()'),
 }
 
 
