@@ -65,7 +65,7 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'sparky_counters';
 COMMENT ON FUNCTION sparky.counters() IS
 'How many requests were hits, joins, new jobs, repeats and refusals since the server started.
 
-Counted in shared memory, since a hit writes nothing: since, hits, joined, accepted, repeated, refused. A restart or a crash begins anew. NULL where the library is not preloaded or no worker has served this database.';
+Counted in shared memory, since a hit writes nothing: since, hits, joined, accepted, repeated, refused, storage_errors (exchanges with the Storage API that went wrong). A restart or a crash begins anew. NULL where the library is not preloaded or no worker has served this database.';
 
 CREATE FUNCTION sparky.spread(seconds double precision[]) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -116,6 +116,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 			SELECT coalesce(error_code, 'unknown') AS error_code, count(*) AS n FROM jobs WHERE status = 'failed' GROUP BY 1) e),
 		'outcomes', (SELECT coalesce(jsonb_object_agg(o.outcome, o.n), '{}') FROM (
 			SELECT coalesce(outcome, 'under_way') AS outcome, count(*) AS n FROM calls GROUP BY 1) o),
+		'storage', jsonb_build_object('answers_waiting', (SELECT count(*) FROM sparky.answers),
+			'erasures_waiting', (SELECT count(*) FROM sparky.erasures), 'errors', coalesce((c ->> 'storage_errors')::bigint, 0)),
 		'latency_seconds', jsonb_build_object(
 			'queue', (SELECT sparky.spread(array_agg(extract(epoch FROM started_at - created_at)::double precision)) FROM jobs WHERE started_at IS NOT NULL),
 			'call', (SELECT sparky.spread(array_agg(extract(epoch FROM finished_at - started_at)::double precision)) FROM calls WHERE outcome = 'ok'),
@@ -132,4 +134,4 @@ $$;
 COMMENT ON FUNCTION sparky.stats() IS
 'Figures of the service: requests and hit rate since the server started, and the last 24 hours of jobs and provider calls.
 
-requests: counters() with total, hit_rate, join_rate, or null where they are not kept. jobs, errors (by error code of failed jobs), outcomes (of provider calls). latency_seconds by step: queue (acceptance to claim), call (calls that were answered well), settle (answer to charge), total; each with count, p50, p95, max. provider: calls, charged, bytes, and tokens by model, uncharged_tokens being what we paid for and nobody else did. credits_charged.';
+requests: counters() with total, hit_rate, join_rate, or null where they are not kept. jobs, errors (by error code of failed jobs), outcomes (of provider calls). latency_seconds by step: queue (acceptance to claim), call (calls that were answered well), settle (answer to charge), total; each with count, p50, p95, max. storage: answers_waiting for their place, erasures_waiting, errors since the server started. provider: calls, charged, bytes, and tokens by model, uncharged_tokens being what we paid for and nobody else did. credits_charged.';

@@ -224,6 +224,115 @@ COMMENT ON FUNCTION sparky.audit_cache(OUT text, OUT text, OUT text) IS
 
 Called by audit() only, when a count is wrong.';
 
+CREATE FUNCTION sparky.audit_orders(OUT "check" text, OUT subject text, OUT detail text) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+	-- what was booked for an account that is gone stays, without all that went with it
+	SELECT 'order_state', o.id::text, format('%s, paid_at %s, %s of %s cents given back', o.status, coalesce(o.paid_at::text, '-'), o.refunded_cents, o.amount_cents)
+	FROM public.orders o
+	WHERE CASE WHEN o.status = 'paid' THEN o.paid_at IS NULL OR o.refunded_cents = o.amount_cents
+		WHEN o.status IN ('refunded', 'voided') THEN o.paid_at IS NULL OR o.refunded_cents <> o.amount_cents
+		ELSE o.paid_at IS NOT NULL OR o.refunded_cents <> 0 END
+	UNION ALL
+	SELECT CASE WHEN o.id IS NULL THEN 'purchase_has_order' WHEN l.id IS NULL THEN 'order_has_purchase' ELSE 'purchase_equals_order' END,
+		coalesce(o.id::text, l.reference), format('%s credits for user %s, booked %s for user %s', o.credits, o.user_id, l.delta, l.user_id)
+	FROM (SELECT * FROM public.orders s WHERE s.kind = 'credits' AND s.status IN ('paid', 'refunded', 'voided')) o
+		FULL JOIN (SELECT * FROM public.credit_ledger k WHERE k.kind = 'purchase') l ON l.reference = o.id::text
+	WHERE (l.id IS NULL AND EXISTS (SELECT FROM public.users u WHERE u.id = o.user_id))
+		OR (o.id IS NULL AND EXISTS (SELECT FROM public.users u WHERE u.id = l.user_id))
+		OR l.delta <> o.credits OR l.user_id <> o.user_id
+	UNION ALL
+	SELECT 'refund_equals_order', coalesce(o.id::text, r.reference), format('%s of %s cents given back for %s credits, %s taken back',
+		o.refunded_cents, o.amount_cents, o.credits, coalesce(r.taken, 0))
+	FROM (SELECT s.*, (s.credits::bigint * s.refunded_cents + s.amount_cents - 1) / s.amount_cents AS due FROM public.orders s WHERE s.kind = 'credits') o
+		FULL JOIN (SELECT split_part(k.reference, ':', 1) AS reference, k.user_id, -sum(k.delta) AS taken FROM public.credit_ledger k
+			WHERE k.kind = 'refund' GROUP BY 1, 2) r ON r.reference = o.id::text
+	WHERE coalesce(o.due, 0) <> coalesce(r.taken, 0) AND EXISTS (SELECT FROM public.users u WHERE u.id IN (o.user_id, r.user_id))
+	UNION ALL
+	SELECT CASE WHEN o.id IS NULL THEN 'period_has_order' WHEN p.id IS NULL THEN 'order_has_period' ELSE 'period_equals_order' END,
+		coalesce(o.id, p.order_id)::text, format('plan %s for user %s, %s, %s of %s cents given back; period of plan %s for user %s, reversed %s',
+			o.plan_id, o.user_id, o.status, o.refunded_cents, o.amount_cents, p.plan_id, p.user_id, coalesce(p.reversed_at::text, '-'))
+	FROM (SELECT * FROM public.orders s WHERE s.kind = 'plan' AND s.status IN ('paid', 'refunded', 'voided')) o
+		FULL JOIN (SELECT * FROM sparky.plan_periods k WHERE k.order_id IS NOT NULL) p ON p.order_id = o.id
+	WHERE (p.id IS NULL AND EXISTS (SELECT FROM public.users u WHERE u.id = o.user_id))
+		OR o.id IS NULL OR p.plan_id <> o.plan_id OR p.user_id <> o.user_id
+		OR p.reversed_at IS NULL AND p.id IS NOT NULL AND o.refunded_cents = o.amount_cents
+		OR p.reversed_at IS NOT NULL AND o.refunded_cents <> o.amount_cents
+$$;
+COMMENT ON FUNCTION sparky.audit_orders(OUT text, OUT text, OUT text) IS
+'The checks of audit() that what was paid was given, what was given back was taken back, and nothing else.
+
+Called by audit() only, with the data owner''s rights.';
+
+CREATE FUNCTION sparky.audit_plans(OUT "check" text, OUT subject text, OUT detail text) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+	SELECT 'plan_mirror', o.user_id::text, format('the row says plan %s until %s, the periods plan %s until %s', o.plan_id,
+		coalesce(o.plan_expires_at::text, 'infinity'), o.period_plan_id, coalesce(o.period_ends_at::text, 'infinity'))
+	FROM sparky.plans_out_of_step() o
+	UNION ALL
+	SELECT CASE WHEN p.id IS NULL THEN 'grant_has_period' WHEN l.id IS NULL THEN 'period_has_grant' ELSE 'grant_equals_period' END,
+		coalesce(p.id::text, l.reference), format('period of user %s granted %s, booked %s for user %s', p.user_id, p.granted, l.delta, l.user_id)
+	FROM (SELECT * FROM sparky.plan_periods k WHERE k.granted <> 0) p
+		FULL JOIN (SELECT * FROM public.credit_ledger k WHERE k.kind = 'period') l ON l.reference = p.id::text
+	WHERE l.id IS NULL OR (p.id IS NULL AND EXISTS (SELECT FROM public.users u WHERE u.id = l.user_id))
+		OR l.delta <> p.granted OR l.user_id <> p.user_id
+	UNION ALL
+	SELECT 'clawback_equals_period', coalesce(p.order_id::text, c.reference), format('granted %s, reversed %s, taken back %s', p.granted,
+		coalesce(p.reversed_at::text, '-'), coalesce(c.taken, 0))
+	FROM (SELECT k.*, CASE WHEN k.reversed_at IS NOT NULL THEN coalesce(k.granted, 0) ELSE 0 END AS due FROM sparky.plan_periods k WHERE k.order_id IS NOT NULL) p
+		FULL JOIN (SELECT split_part(k.reference, ':', 1) AS reference, k.user_id, -sum(k.delta) AS taken FROM public.credit_ledger k
+			WHERE k.kind = 'clawback' GROUP BY 1, 2) c ON c.reference = p.order_id::text
+	WHERE coalesce(p.due, 0) <> coalesce(c.taken, 0) AND EXISTS (SELECT FROM public.users u WHERE u.id IN (p.user_id, c.user_id))
+	UNION ALL
+	SELECT 'grant_once_per_address', g.address_digest, format('granted to %s accounts', count(*))
+	FROM sparky.signup_grants g WHERE NOT sparky.object_exists('constraint', 'sparky.signup_grants', 'signup_grants_address_digest_key')
+	GROUP BY g.address_digest HAVING count(*) > 1 AND g.address_digest IS NOT NULL
+$$;
+COMMENT ON FUNCTION sparky.audit_plans(OUT text, OUT text, OUT text) IS
+'The checks of audit() on plans: their periods, what these granted, and what the users'' rows say of them.
+
+Called by audit() only, with the data owner''s rights.';
+
+CREATE FUNCTION sparky.audit_payments(OUT "check" text, OUT subject text, OUT detail text) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+	SELECT 'event_is_matched', e.id::text, format('of Paymob''s order %s, which is %s; noted as of %s', e.paymob_order_id, coalesce(o.id::text, 'unknown'),
+		coalesce(e.order_id::text, 'none'))
+	FROM public.payment_events e LEFT JOIN public.orders o ON o.intention_order_id = e.paymob_order_id
+	-- what is not ours need not be about an order of ours, whatever it claims
+	WHERE e.order_id IS DISTINCT FROM o.id AND (e.ours OR e.order_id IS NOT NULL)
+	UNION ALL
+	SELECT 'fulfilled_event_has_order', e.id::text, format('of order %s, which is %s', coalesce(e.order_id::text, 'unknown'), coalesce(o.status, 'missing'))
+	FROM public.payment_events e LEFT JOIN public.orders o ON o.id = e.order_id
+	WHERE e.outcome IN ('fulfilled', 'account_gone') AND (o.id IS NULL OR o.status NOT IN ('paid', 'refunded', 'voided'))
+	UNION ALL
+	SELECT 'paid_order_has_event', o.id::text, format('%s since %s', o.status, o.paid_at)
+	FROM public.orders o
+	WHERE o.status IN ('paid', 'refunded', 'voided')
+		AND NOT EXISTS (SELECT FROM public.payment_events e WHERE e.order_id = o.id AND e.outcome IN ('fulfilled', 'account_gone'))
+	UNION ALL
+	-- one is told of by more than one event; what is signed of it is both numbers, one after the other
+	SELECT 'one_payment_per_order', e.order_id::text, format('fulfilled by transactions %s', string_agg(DISTINCT e.transaction_id::text, ', '))
+	FROM (SELECT k.order_id FROM public.payment_events k WHERE k.outcome = 'fulfilled' AND k.order_id IS NOT NULL
+			GROUP BY k.order_id HAVING min(k.transaction_id) <> max(k.transaction_id)) suspect
+		JOIN public.payment_events e ON e.order_id = suspect.order_id AND e.outcome = 'fulfilled'
+	GROUP BY e.order_id HAVING count(DISTINCT e.transaction_id::text || e.integration_id) > 1
+	UNION ALL
+	SELECT 'payment_has_event', p.id::text, format('%s of Paymob''s order %s', p.status, p.paymob_order_id)
+	FROM public.payments p WHERE NOT EXISTS (SELECT FROM public.payment_events e WHERE e.paymob_order_id = p.paymob_order_id)
+	UNION ALL
+	SELECT 'payment_equals_order', o.id::text, format('%s, %s of %s %s given back; payment %s, %s of %s %s', o.status, o.refunded_cents, o.amount_cents, o.currency,
+		coalesce(p.status, 'is missing'), p.refunded_cents, p.amount_cents, p.currency)
+	FROM public.orders o LEFT JOIN public.payments p ON p.paymob_order_id = o.intention_order_id
+	WHERE o.status IN ('paid', 'refunded', 'voided')
+		AND (p.id IS NULL OR p.order_id IS DISTINCT FROM o.id OR p.user_id <> o.user_id OR p.merchant_order_id <> o.merchant_order_id
+			OR p.refunded_cents <> o.refunded_cents OR p.amount_cents <> o.amount_cents OR p.currency <> o.currency
+			-- it only moves forward: paid once more after a refund it stays what it was
+			OR p.status NOT IN ('REFUNDED', 'VOIDED') AND (o.status <> 'paid' OR p.status NOT IN ('SUCCESS', 'PARTIALLY_REFUNDED')))
+$$;
+COMMENT ON FUNCTION sparky.audit_payments(OUT text, OUT text, OUT text) IS
+'The checks of audit() that orders, payments and what Paymob reported agree.
+
+Called by audit() only, with the data owner''s rights.';
+
 CREATE FUNCTION sparky.audit() RETURNS TABLE ("check" text, subject text, detail text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS $$
 #variable_conflict use_column
@@ -233,6 +342,9 @@ DECLARE
 	calls_since	timestamptz := now() - sparky.setting_interval('sparky.provider_call_retention', '400 days') + interval '2 days';
 BEGIN
 	RETURN QUERY SELECT * FROM sparky.audit_accounts();
+	RETURN QUERY SELECT * FROM sparky.audit_orders();
+	RETURN QUERY SELECT * FROM sparky.audit_plans();
+	RETURN QUERY SELECT * FROM sparky.audit_payments();
 	RETURN QUERY SELECT * FROM sparky.audit_jobs();
 
 	-- RETURN QUERY, because its plan may be parallel.
@@ -323,6 +435,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sparky.audit() IS
-'Check every promise about money, jobs, cache and storage; no rows in health.
+'Check every promise about money, payments, jobs, cache and storage; no rows in health.
 
 check: the promise that is broken; subject: the id or path it is broken for; detail: what was found. Reads whole tables, a few seconds for a million charges, in one snapshot; photos'' digests are not computed anew.';

@@ -21,7 +21,9 @@
 #define OVERDUE_BATCH 50
 
 static void find_problems(StringInfo problems, const DatabaseEntry *entry);
+static void find_payment_problems(StringInfo problems);
 static const char *why_no_worker(void);
+static bool is_needed(Secret secret);
 
 /* sparky.version(): the version of the loaded library. */
 SPARKY_FUNCTION(sparky_version);
@@ -52,8 +54,9 @@ sparky_health(PG_FUNCTION_ARGS)
 		entry = entry == NULL ? NULL : &copy;
 	}
 	initStringInfo(&problems);
-	find_problems(&problems, entry);
 	sparky_owner_enter(&scope);
+	sparky_secrets_refresh();
+	find_problems(&problems, entry);
 	{
 		char	   *missing = sparky_queue_missing_objects();
 
@@ -113,9 +116,51 @@ find_problems(StringInfo problems, const DatabaseEntry *entry)
 		note(problems, why_no_worker());
 	else if (TimestampDifferenceExceeds(entry->heartbeat, GetCurrentTimestamp(), sparky_lease_time))
 		note(problems, "the worker does not move");
+	if (sparky_secrets_problem() != NULL)
+		note(problems, sparky_secrets_problem());
+	if (entry != NULL && entry->storage_trouble[0] != '\0' && sparky_storage_url[0] != '\0')
+		note(problems, entry->storage_trouble);
 	for (Secret secret = 0; secret < SECRET_COUNT; secret++)
-		if (sparky_secret(secret) == NULL)
+		if (is_needed(secret) && sparky_secret(secret) == NULL)
 			note(problems, psprintf("%s is not set", sparky_secret_setting(secret)));
+	find_payment_problems(problems);
+}
+
+/* Half of a set-up sells nothing, and says so only to the buyer. */
+static void
+find_payment_problems(StringInfo problems)
+{
+	bool		integrations = sparky_paymob_integration_ids[0] != '\0';
+	const char *wrong = sparky_paymob_integration_ids + strspn(sparky_paymob_integration_ids, "0123456789, ");
+
+	if (integrations && *wrong != '\0')
+		note(problems, "sparky.paymob_integration_ids is no comma-separated list of integers");
+	if (integrations && sparky_paymob_owner[0] == '\0')
+		note(problems, "sparky.paymob_owner is not set");
+	if (!integrations && sparky_secret(SECRET_PAYMOB_SECRET_KEY) != NULL)
+		note(problems, "sparky.paymob_integration_ids is not set");
+	if (sparky_paymob_owner[strspn(sparky_paymob_owner, "0123456789 ")] != '\0')
+		note(problems, "sparky.paymob_owner is no integer");
+}
+
+/* A secret is missed only where what it is for has been set up. */
+static bool
+is_needed(Secret secret)
+{
+	switch (secret)
+	{
+		case SECRET_STORAGE_SERVICE_KEY:
+			return sparky_storage_url[0] != '\0';
+		case SECRET_PAYMOB_HMAC_SECRET:
+		case SECRET_PAYMOB_SECRET_KEY:
+		case SECRET_PAYMOB_PUBLIC_KEY:
+		case SECRET_PAYMOB_API_KEY:
+			return sparky_paymob_integration_ids[0] != '\0';
+		case SECRET_GEMINI_API_KEY:
+		case SECRET_COUNT:
+			break;
+	}
+	return true;
 }
 
 /* The probe looks at the owner before the first worker; he may have lost his LOGIN since. */

@@ -9,12 +9,13 @@
 
 #include "health.h"
 #include "owner.h"
+#include "payments.h"
 
 Datum
 sparky_health_json(const DatabaseEntry *entry, bool preloaded, const char *problems)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {BOOLOID, INT4OID, BOOLOID, INT8OID, TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTOID};
+	Oid			types[] = {BOOLOID, INT4OID, BOOLOID, INT8OID, TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTOID, INT8OID};
 	bool		alive = entry != NULL && entry->worker_pid != 0;
 	Datum		values[] = {
 		BoolGetDatum(preloaded),
@@ -25,8 +26,9 @@ sparky_health_json(const DatabaseEntry *entry, bool preloaded, const char *probl
 		Int32GetDatum(alive ? entry->running_calls : 0),
 		CStringGetTextDatum(problems),
 		CStringGetTextDatum(SPARKY_VERSION),
+		Int64GetDatum(sparky_payments_flagged()),
 	};
-	char		nulls[] = {' ', alive ? ' ' : 'n', ' ', alive ? ' ' : 'n', alive ? ' ' : 'n', ' ', ' ', ' '};
+	char		nulls[] = {' ', alive ? ' ' : 'n', ' ', alive ? ' ' : 'n', alive ? ' ' : 'n', ' ', ' ', ' ', ' '};
 	bool		isnull;
 	Datum		result;
 
@@ -43,7 +45,8 @@ sparky_health_json(const DatabaseEntry *entry, bool preloaded, const char *probl
 				"  'version', $8, 'sql_version', p.extversion, 'preloaded', $1, 'worker_alive', $2 IS NOT NULL, 'worker_ready', $3,"
 				"  'worker_pid', $2, 'incarnation', $4, 'heartbeat_age_seconds', round(extract(epoch FROM clock_timestamp() - $5), 3),"
 				"  'in_flight', $6, 'queued', q.queued, 'answered_waiting', q.answered, 'oldest_queued_seconds', coalesce(round(q.oldest, 3), 0),"
-				"  'problems', coalesce(to_jsonb(p.problems), '[]'::jsonb)) FROM p, q", 8, types);
+				"  'payments_to_review', $9,"
+				"  'problems', coalesce(to_jsonb(p.problems), '[]'::jsonb)) FROM p, q", 9, types);
 	(void) sparky_execute_latest(plan, values, nulls, 1);
 	result = sparky_column(0, 1, &isnull);
 	return SPI_datumTransfer(result, false, -1);

@@ -21,6 +21,7 @@ static const char *const names[COUNTER_COUNT] = {
 	[COUNTER_ACCEPTED] = "accepted",
 	[COUNTER_REPEATED] = "repeated",
 	[COUNTER_REFUSED] = "refused",
+	[COUNTER_STORAGE_ERROR] = "storage_errors",
 };
 
 void

@@ -2,16 +2,25 @@
 
 import re
 import time
+import uuid
 
 import pytest
 from conftest import User
+from paymob_events import INTEGRATION, OWNER, SECRET, new_id, refund, transaction
 from sparky_server import TREE
+
+CONF = [f"sparky.paymob_hmac_secret = '{SECRET}'", f"sparky.paymob_integration_ids = '{INTEGRATION}'", f"sparky.paymob_owner = '{OWNER}'",
+        'sparky.inquiry_delay = 1d']
 
 JOB = "(SELECT id FROM public.generation_jobs WHERE user_id = :user AND status = 'succeeded' AND kind = 'image' LIMIT 1)"
 USAGE = "(SELECT max(id) FROM public.credit_usage WHERE user_id = :user)"
 # a job row like those of the engine, to be put into any state
 ROW = """INSERT INTO public.generation_jobs (id, user_id, tool_id, kind, status, source_path, tool_revision, image_hash, cache_key, credits_held, deadline, finished_at,
     incarnation, lease_until, error_code) VALUES (gen_random_uuid(), :user, 'cartoon', 'image', """
+
+ORDER = "(SELECT o.id FROM public.orders o WHERE o.user_id = :user AND o.kind = '{}' AND o.status = '{}' LIMIT 1)"
+PACK, BACK, PLAN = ORDER.format('credits', 'paid'), ORDER.format('credits', 'refunded'), ORDER.format('plan', 'paid')
+PERIOD = f"(SELECT id FROM sparky.plan_periods WHERE order_id = {PLAN})"
 
 # check -> what breaks it; run by a superuser, with triggers off, and rolled back
 PLANTS = {
@@ -30,6 +39,30 @@ PLANTS = {
     'signup_has_grant': "DELETE FROM sparky.signup_grants WHERE user_id = :user",
     'grant_has_signup': "DELETE FROM public.credit_ledger WHERE kind = 'signup' AND user_id = :user",
     'monthly_has_grant': "INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference) VALUES (:user, 0, 0, 'monthly', :user || ':9999-01')",
+    'order_state': f"UPDATE public.orders SET paid_at = NULL WHERE id = {PACK}",
+    'purchase_has_order': f"UPDATE public.orders SET status = 'open' WHERE id = {PACK}",
+    'order_has_purchase': "DELETE FROM public.credit_ledger WHERE kind = 'purchase' AND user_id = :user",
+    'purchase_equals_order': f"UPDATE public.orders SET credits = credits + 1 WHERE id = {PACK}",
+    'refund_equals_order': f"DELETE FROM public.credit_ledger WHERE kind = 'refund' AND reference LIKE {BACK} || ':%'",
+    'period_has_order': f"UPDATE public.orders SET status = 'open' WHERE id = {PLAN}",
+    'order_has_period': f"DELETE FROM sparky.plan_periods WHERE order_id = {PLAN}",
+    'period_equals_order': f"UPDATE sparky.plan_periods SET reversed_at = now() WHERE order_id = {PLAN}",
+    'plan_mirror': "UPDATE public.users SET plan_id = 3 WHERE id = :user",
+    'period_has_grant': f"DELETE FROM public.credit_ledger WHERE kind = 'period' AND reference = {PERIOD}::text",
+    'grant_has_period': f"DELETE FROM sparky.plan_periods WHERE id = {PERIOD}",
+    'grant_equals_period': f"UPDATE sparky.plan_periods SET granted = granted + 1 WHERE id = {PERIOD}",
+    'clawback_equals_period': "DELETE FROM public.credit_ledger WHERE kind = 'clawback' AND user_id = :user",
+    'grant_once_per_address': "ALTER TABLE sparky.signup_grants DROP CONSTRAINT signup_grants_address_digest_key;"
+                              "UPDATE sparky.signup_grants SET address_digest = (SELECT min(o.address_digest) FROM sparky.signup_grants o WHERE o.user_id <> :user)"
+                              " WHERE user_id = :user",
+    'event_is_matched': f"UPDATE public.payment_events SET order_id = NULL WHERE order_id = {PACK}",
+    'fulfilled_event_has_order': f"UPDATE public.orders SET status = 'open' WHERE id = {PACK}",
+    'paid_order_has_event': f"UPDATE public.payment_events SET outcome = 'not_paid' WHERE order_id = {PACK}",
+    'one_payment_per_order': "INSERT INTO public.payment_events (transaction_id, state, paymob_order_id, order_id, amount_cents, currency, integration_id, owner, ours,"
+                             " child, pays, voids, refunds, outcome, body) SELECT 1, state, paymob_order_id, order_id, amount_cents, currency, integration_id, owner, ours,"
+                             f" child, pays, voids, refunds, outcome, body FROM public.payment_events WHERE order_id = {PACK}",
+    'payment_has_event': f"DELETE FROM public.payment_events WHERE order_id = {PACK}",
+    'payment_equals_order': f"UPDATE public.payments SET refunded_cents = 1 WHERE order_id = {PACK}",
     'account_has_profile': "DELETE FROM public.users WHERE id = :user",
     'ended_job_holds_nothing': ROW + "'cancelled', 'p', 1, 'h', 'k', 1, now(), now(), NULL, NULL, NULL)",
     'job_end_has_time': ROW + "'cancelled', 'p', 1, 'h', 'k', 0, now(), NULL, NULL, NULL, NULL)",
@@ -70,6 +103,70 @@ PLANTS = {
 }
 
 
+class Shop:
+    """Orders of a user, and what Paymob reports of them."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def order(self, user, credits=None, plan=None, amount=10000):
+        paymob = new_id(300000000)
+        self.server.query("INSERT INTO public.orders (user_id, product_id, kind, plan_id, credits, period_days, amount_cents, currency, merchant_order_id,"
+                          " intention_order_id, status) VALUES (%s, 'p', %s, %s, %s, 30, %s, 'EGP', %s, %s, 'open')",
+                          (user.id, 'plan' if plan else 'credits', plan, credits, amount, str(uuid.uuid4()), paymob))
+        return paymob
+
+    def report(self, event):
+        assert self.server.value('SELECT public.paymob_webhooks(%s, %s)', (event.body, event.digest))['status'] == 200
+
+    def pay(self, order, amount=10000):
+        event = transaction(order, amount)
+        self.report(event)
+        return event.obj['id']
+
+    def back(self, order, payment, amount=10000):
+        self.report(refund(order, amount, payment, amount))
+
+
+def shopping(server, user):
+    """Everything that payments can come to."""
+    shop = Shop(server)
+    pack, given_back = shop.order(user, credits=50), shop.order(user, credits=7)
+    shop.pay(pack)
+    shop.back(given_back, shop.pay(given_back))
+    shop.report(transaction(shop.order(user, credits=10), 10000).but(integration_id=INTEGRATION + 1))   # paid to somebody else
+    shop.report(transaction(shop.order(user, credits=10), 9999))        # not all of it
+    shop.pay(new_id(300000000))                                         # an order that nobody knows
+    first, plan, gone = (shop.order(user, plan=2) for _ in range(3))
+    payment = shop.pay(first)
+    shop.pay(plan)
+    shop.back(first, payment)                                           # what waited begins
+    payment = shop.pay(gone)
+    shop.back(gone, payment)                                            # one that waited
+    other = User(server)
+    order = shop.order(other, plan=3)
+    shop.back(order, shop.pay(order))
+    shop.pay(order)                                                     # paid once more: it stands after all
+    twice = shop.order(other, credits=5)
+    shop.pay(twice)
+    shop.pay(twice)
+    owes = shop.order(other, credits=1000)
+    payment = shop.pay(owes)
+    server.query('UPDATE public.users SET credits = 3 WHERE id = %s', (other.id,))
+    shop.back(owes, payment)
+    assert server.value('SELECT debt FROM public.users WHERE id = %s', (other.id,)) > 0
+    left = User(server)
+    for order in (shop.order(left, credits=5), shop.order(left, plan=2)):
+        payment = shop.pay(order)
+    late = shop.order(left, credits=5)
+    server.query('DELETE FROM auth.users WHERE id = %s', (left.id,))
+    shop.back(order, payment)
+    shop.pay(late)
+    by_hand = User(server, plan=3)
+    server.query("UPDATE public.users SET plan_expires_at = now() WHERE id = %s", (by_hand.id,))
+    server.query("INSERT INTO auth.users (email) SELECT replace(email, '@', '+2@') FROM auth.users WHERE id = %s", (User(server).id,))
+
+
 @pytest.fixture(scope='module')
 def life(server, emulator_process):
     """A user with a little of everything: results, an analysis, a failure, a cancelled job, a deleted result, a hit, and one who left."""
@@ -87,6 +184,7 @@ def life(server, emulator_process):
     left = User(server)
     assert left.api.process('vintage', left.photo())['status'] == 'succeeded'
     server.query('DELETE FROM auth.users WHERE id = %s', (left.id,))
+    shopping(server, user)
     return user
 
 
@@ -181,6 +279,15 @@ def test_a_million_charges(server):
             SELECT job, usr, 'cartoon', 'analysis', 'succeeded', 'p', 1, 'h', 'k' || n, 1, now(), jsonb_build_object('generation_id', n, 'analysis', '{{}}'), now() FROM public.seq;
         INSERT INTO sparky.provider_calls (job_id, user_id, tool_id, attempt, model, started_at, finished_at, outcome, charged)
             SELECT job, usr, 'cartoon', 1, 'm', now(), now(), 'ok', true FROM public.seq;
+        INSERT INTO public.orders (id, user_id, product_id, kind, plan_id, period_days, amount_cents, currency, merchant_order_id, intention_order_id, status, paid_at)
+            SELECT md5('o' || n)::uuid, usr, 'p', 'plan', 2, 30, 10000, 'EGP', 'm' || n, n, 'paid', now() FROM public.seq WHERE n <= {n // 10};
+        INSERT INTO sparky.plan_periods (user_id, plan_id, order_id, starts_at, ends_at, granted)
+            SELECT user_id, plan_id, id, '2020-01-01', '2020-02-01', 0 FROM public.orders;
+        INSERT INTO public.payments (user_id, paymob_order_id, merchant_order_id, amount_cents, currency, status, order_id)
+            SELECT user_id, intention_order_id, merchant_order_id, amount_cents, currency, 'SUCCESS', id FROM public.orders;
+        INSERT INTO public.payment_events (transaction_id, state, paymob_order_id, order_id, amount_cents, currency, integration_id, owner, ours, child, pays, voids, refunds,
+                outcome, body)
+            SELECT intention_order_id, 's', intention_order_id, id, amount_cents, currency, 1, 1, true, false, true, false, false, 'fulfilled', repeat('body', 500) FROM public.orders;
         RESET session_replication_role; ANALYZE;""", db='many')
     began = time.monotonic()
     assert server.query('SELECT * FROM sparky.audit()', db='many') == []
