@@ -149,14 +149,12 @@ CREATE FUNCTION sparky.note_orphans() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	noted	integer;
+	ours	boolean := sparky.storage_is_ours();
 BEGIN
-	-- Where the bytes are outside, the objects of others are none of our business.
-	IF NOT sparky.storage_is_ours() THEN
-		RETURN 0;
-	END IF;
-	-- Only paths of the form that we write: an operator's own folders stay.
-	INSERT INTO sparky.erasures (bucket_id, name, user_id)
-	SELECT o.bucket_id, o.name, o.uid::uuid
+	-- Only paths of the form that we write: an operator's own folders stay. Where the bytes are outside, so does every
+	-- folder but those of accounts that were ours: buckets of these names may have other users, and rows there always have files.
+	INSERT INTO sparky.erasures (bucket_id, name, user_id, created_at)
+	SELECT o.bucket_id, o.name, o.uid::uuid, clock_timestamp()
 	FROM (
 		SELECT s.id, s.bucket_id, s.name, split_part(s.name, '/', 1) AS uid,
 			CASE WHEN s.bucket_id = 'generations' THEN substring(s.name FROM '^[^/]+/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z]+$') END AS job
@@ -165,9 +163,12 @@ BEGIN
 			AND coalesce(s.updated_at, s.created_at, '-infinity') < now() - interval '1 day'
 	) o
 	WHERE (NOT EXISTS (SELECT FROM auth.users a WHERE a.id = o.uid::uuid)
-			OR NOT EXISTS (SELECT FROM sparky.stored_files f WHERE f.object_id = o.id)
+				AND (ours OR EXISTS (SELECT FROM public.credit_ledger l WHERE l.user_id = o.uid::uuid))
+			OR ours AND NOT EXISTS (SELECT FROM sparky.stored_files f WHERE f.object_id = o.id)
 			OR o.job IS NOT NULL AND NOT EXISTS (SELECT FROM public.generations g WHERE g.job_id = o.job::uuid)
-				AND NOT EXISTS (SELECT FROM public.generation_jobs j WHERE j.id = o.job::uuid AND j.finished_at IS NULL))
+				AND NOT EXISTS (SELECT FROM public.generation_jobs j WHERE j.id = o.job::uuid AND j.finished_at IS NULL)
+				AND (ours OR EXISTS (SELECT FROM public.users u WHERE u.id = o.uid::uuid)
+					OR EXISTS (SELECT FROM public.credit_ledger l WHERE l.user_id = o.uid::uuid)))
 		AND NOT EXISTS (SELECT FROM sparky.erasures e WHERE e.bucket_id = o.bucket_id AND e.name = o.name)
 	LIMIT 1000
 	ON CONFLICT DO NOTHING;
@@ -176,9 +177,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sparky.note_orphans() IS
-'Note up to 1,000 files that nothing needs any more for erasure: of accounts that are gone, results without a history row, rows without a file.
+'Note up to 1,000 files that nothing needs any more for erasure: of accounts that are gone, results without a history row, on embedded storage rows without a file.
 
-On embedded storage only, and only what has not been written for a day. Returns how many were noted.';
+Only what has not been written for a day and, behind the Storage API, only in folders of accounts that are or were sparky''s. Returns how many were noted.';
 
 CREATE FUNCTION sparky.erase_files(after_id bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -209,30 +210,30 @@ $$;
 COMMENT ON FUNCTION sparky.erase_files(bigint) IS
 'Erase up to 50 of the files noted in sparky.erasures, after the task after_id.
 
-On embedded storage; NULL: from the first. One that cannot be erased keeps its row with the reason, and is tried again by the next run. Returns how far it got, NULL when nothing is left.';
+On embedded storage only: behind the Storage API the worker erases them, as they are noted. NULL: from the first. One that cannot be erased keeps its row with the reason, and is tried again by the next run. Returns how far it got, NULL when nothing is left.';
 
 CREATE FUNCTION sparky.end_plans() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
-	ended	integer;
+	due		uuid;
+	done	integer := 0;
 BEGIN
-	WITH due AS (
-		SELECT u.id, u.plan_id FROM public.users u WHERE u.plan_expires_at <= now() LIMIT 200
-		FOR NO KEY UPDATE SKIP LOCKED
-	), put AS (
-		UPDATE public.users u SET plan_id = 1, plan_expires_at = NULL FROM due WHERE u.id = due.id RETURNING u.id, due.plan_id
-	), told AS (
-		INSERT INTO public.notifications (user_id, type, title_key, message_key)
-		SELECT put.id, 'general', 'notification.plan_expired.title', 'notification.plan_expired.message' FROM put WHERE put.plan_id <> 1
-	)
-	SELECT count(*) INTO ended FROM put;
-	RETURN ended;
+	FOR due IN
+		SELECT u.id FROM public.users u
+		WHERE u.plan_expires_at <= now() OR u.id IN (SELECT p.user_id FROM sparky.plan_periods p
+			WHERE p.starts_at <= now() AND p.granted IS NULL AND p.reversed_at IS NULL)
+		LIMIT 200 FOR NO KEY UPDATE OF u SKIP LOCKED
+	LOOP
+		PERFORM sparky.refresh_plans(due, now());
+		done := done + 1;
+	END LOOP;
+	RETURN done;
 END
 $$;
 COMMENT ON FUNCTION sparky.end_plans() IS
-'Put up to 200 users whose plan has expired back on plan 1, and tell them.
+'Bring up to 200 users in step whose plan has ended or whose next has begun: users.plan_id, the grant, the notification.
 
-What they may spend does not wait for this: it is decided from plan_expires_at. Returns how many.';
+What they may spend does not wait for this: it is decided from the periods. Returns how many.';
 
 CREATE FUNCTION sparky.end_jobs() RETURNS integer
 LANGUAGE c VOLATILE SET lock_timeout = '100ms' AS 'MODULE_PATHNAME', 'sparky_end_jobs';
@@ -248,9 +249,11 @@ BEGIN
 		IF sparky.storage_is_ours() THEN
 			DELETE FROM storage.objects o WHERE o.owner_id = OLD.id::text AND o.bucket_id IN ('user_uploads', 'generations');
 		ELSE
-			INSERT INTO sparky.erasures (bucket_id, name, user_id)
-			SELECT o.bucket_id, o.name, OLD.id FROM storage.objects o
-			WHERE o.owner_id = OLD.id::text AND o.bucket_id IN ('user_uploads', 'generations')
+			-- by folder: a service key's uploads, results above all, have no owner_id there
+			INSERT INTO sparky.erasures (bucket_id, name, user_id, created_at)
+			SELECT o.bucket_id, o.name, OLD.id, clock_timestamp() FROM storage.objects o
+			WHERE o.bucket_id IN ('user_uploads', 'generations')
+				AND (o.owner_id = OLD.id::text OR (o.name COLLATE "C" >= OLD.id || '/' AND o.name COLLATE "C" < OLD.id || '0'))
 			ON CONFLICT DO NOTHING;
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
@@ -276,6 +279,35 @@ COMMENT ON FUNCTION sparky.on_jobs_deleted() IS
 'Trigger: a cache entry goes with the job that made it.
 
 So that nothing of a deleted account stays in the cache.';
+
+CREATE FUNCTION sparky.reconcile_payments(everything boolean DEFAULT false) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+	due	integer;
+BEGIN
+	IF reconcile_payments.everything THEN
+		WITH asked AS (
+			SELECT o.id FROM public.orders o
+			WHERE o.inquire_at IS NOT NULL OR o.status = 'open' AND o.created_at > now() - interval '30 days'
+			FOR NO KEY UPDATE SKIP LOCKED
+		)
+		UPDATE public.orders o SET inquire_at = CASE o.status WHEN 'created' THEN o.inquire_at ELSE now() END, inquiries = 0
+		FROM asked WHERE o.id = asked.id;
+	END IF;
+	-- What the worker does itself; this is for when none lives. Its time is not changed, so Paymob is asked what became of it.
+	WITH left_over AS (
+		SELECT o.id FROM public.orders o WHERE o.inquire_at <= now() AND o.status = 'created'
+		FOR NO KEY UPDATE SKIP LOCKED
+	)
+	UPDATE public.orders o SET status = 'failed', error_code = 'provider_failed' FROM left_over WHERE o.id = left_over.id;
+	SELECT count(*) INTO due FROM public.orders o WHERE o.inquire_at <= now();
+	RETURN due;
+END
+$$;
+COMMENT ON FUNCTION sparky.reconcile_payments(boolean) IS
+'Have Paymob asked about orders whose callback did not come, and end checkouts that a dead worker left.
+
+The worker asks by itself, when an order''s time has come: sparky.inquiry_delay after its checkout, then in doubling pauses, 14 times. everything: ask now about every order that is waiting for that, and about all open ones of the last 30 days, as after days without callbacks. Returns how many are due: the worker sees to them within seconds, eight at a time.';
 
 CREATE PROCEDURE sparky.cleanup_cache() LANGUAGE plpgsql AS $$
 DECLARE
@@ -339,7 +371,7 @@ $$;
 COMMENT ON PROCEDURE sparky.cleanup_erasures() IS
 'Erase the files that are noted in sparky.erasures, 50 a commit.
 
-The job cleanup-erasures, every 15 minutes. Errors: 2D000 inside a transaction block.';
+The job cleanup-erasures, every 15 minutes; for embedded storage, since behind the Storage API the worker does it by itself. Errors: 2D000 inside a transaction block.';
 
 CREATE PROCEDURE sparky.cleanup_storage() LANGUAGE plpgsql AS $$
 DECLARE
@@ -356,7 +388,7 @@ $$;
 COMMENT ON PROCEDURE sparky.cleanup_storage() IS
 'Find files that nothing needs any more and erase them.
 
-The daily job cleanup-storage, for embedded storage. Errors: 2D000 inside a transaction block.';
+The daily job cleanup-storage. Behind the Storage API it notes them, and the worker erases them. Errors: 2D000 inside a transaction block.';
 
 CREATE PROCEDURE sparky.cleanup_plans() LANGUAGE plpgsql AS $$
 DECLARE
@@ -370,7 +402,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE sparky.cleanup_plans() IS
-'Put users whose plan has expired back on plan 1, 200 a commit, and notify them.
+'Bring users in step whose plan has ended or whose next has begun, 200 a commit, and notify them.
 
 The hourly job cleanup-plans. Errors: 2D000 inside a transaction block.';
 

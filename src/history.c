@@ -48,7 +48,7 @@ sparky_upload_delete(const pg_uuid_t *user_id, const char *path)
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {UUIDOID, TEXTOID, TEXTOID};
 	StoredObject object;
-	bool		known = sparky_storage_stat(path, &object);
+	bool		known = sparky_storage_stat(path, &object) && object.sha256[0] != '\0';
 	Datum		values[3];
 	const char *nulls = known ? NULL : "  n";
 

@@ -112,6 +112,8 @@ static const OutcomeRule outcome_rules[OUTCOME_COUNT] = {
 
 	/* No call was made: the photo went away between acceptance and fetch. */
 	[OUTCOME_IMAGE_GONE] = {"image_gone", RETRY_NEVER, WORD_IMAGE_NOT_FOUND, false},
+	/* No call was made either: storage is away, and a repeat costs nothing. */
+	[OUTCOME_FETCH] = {"fetch", RETRY_SAFE, WORD_OVERLOADED, false},
 
 	/* Ended from our side, without an error word; where a call had been made, it was the user's doing. */
 	[OUTCOME_CANCELLED] = {"cancelled", RETRY_NEVER, WORD_NONE, true},

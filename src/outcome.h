@@ -76,6 +76,7 @@ typedef enum Outcome
 	OUTCOME_REDIRECT,			/* 3xx: never followed */
 	OUTCOME_NOT_CONFIGURED,		/* no key, no model: found before the call */
 	OUTCOME_IMAGE_GONE,			/* the original vanished before the call */
+	OUTCOME_FETCH,				/* the original could not be had from storage now */
 	OUTCOME_CANCELLED,			/* user's cancel, user deleted, job voided in a copy */
 	OUTCOME_UNKNOWN,			/* the worker died while calling */
 	OUTCOME_LOST,				/* too many claims lost, second unknown call */

@@ -1,5 +1,5 @@
 /*
- * storage_embedded.c: photos in the database itself.
+ * storage_embedded.c: photos in the database itself; one of the two backends of storage.c.
  *
  * The metadata is a row of storage.objects, so that its policies and clients
  * see what they would see on Supabase; the bytes are in sparky.stored_files,
@@ -12,7 +12,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
@@ -20,35 +19,20 @@
 #include "owner.h"
 #include "raise.h"
 #include "settings.h"
-#include "storage.h"
+#include "storage_backend.h"
 
-/* First key of our advisory locks on uploads; the second is a hash of the user. */
-#define UPLOAD_LOCK_CLASS 0x73706b75	/* "spku" */
-
-static void split_path(const char *path, Datum *bucket, Datum *name);
-static char *uuid_text(const pg_uuid_t *uuid);
-static bool signature_of(const char *path, int64 expires, char hex[SPARKY_SHA256_HEX + 1]);
 static void append_encoded(StringInfo out, const char *text);
 
-void
-sparky_storage_require(void)
+static void
+require(void)
 {
-	static SPIPlanPtr plan = NULL;
-
-	if (sparky_storage_url[0] != '\0')
-		sparky_raise(WORD_NOT_CONFIGURED, "This version keeps photos in the database only.",
-					 "Leave sparky.storage_url empty.", 0);
-	sparky_plan(&plan,
-				"SELECT c.relowner = n.nspowner FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n"
-				" WHERE c.oid = pg_catalog.to_regclass('storage.objects') AND n.nspname = 'sparky'",
-				0, NULL);
-	if (sparky_execute_latest(plan, NULL, NULL, 1) == 0 || !sparky_column_bool(0, 1))
+	if (!sparky_storage_is_ours())
 		sparky_raise(WORD_NOT_CONFIGURED, "storage.objects belongs to Supabase Storage, and sparky.storage_url is empty.",
 					 "Set sparky.storage_url.", 0);
 }
 
-bool
-sparky_storage_stat(const char *path, StoredObject *object)
+static bool
+stat_object(const char *path, StoredObject *object)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID, TEXTOID};
@@ -56,7 +40,7 @@ sparky_storage_stat(const char *path, StoredObject *object)
 	bool		isnull;
 	char	   *version;
 
-	split_path(path, &values[0], &values[1]);
+	sparky_storage_split(path, &values[0], &values[1]);
 	sparky_plan(&plan,
 				"SELECT o.id, o.version, f.sha256, f.mime_type, f.size, f.width, f.height"
 				" FROM storage.objects o JOIN sparky.stored_files f ON f.object_id = o.id"
@@ -76,8 +60,8 @@ sparky_storage_stat(const char *path, StoredObject *object)
 	return true;
 }
 
-bytea *
-sparky_storage_get(const char *path, StoredObject *object)
+static bytea *
+get_object(const char *path, StoredObject *object)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {UUIDOID};
@@ -87,7 +71,7 @@ sparky_storage_get(const char *path, StoredObject *object)
 	bytea	   *copy;
 	bool		isnull;
 
-	if (!sparky_storage_stat(path, object))
+	if (!stat_object(path, object))
 		return NULL;
 	values[0] = UUIDPGetDatum(&object->object_id);
 	sparky_plan(&plan, "SELECT f.bytes FROM sparky.stored_files f WHERE f.object_id = $1", 1, types);
@@ -100,8 +84,8 @@ sparky_storage_get(const char *path, StoredObject *object)
 	return copy;
 }
 
-void
-sparky_storage_put(const char *path, const pg_uuid_t *owner, bytea *bytes, const ImageInfo *info, const char *sha256_hex)
+static void
+put_object(const char *path, const pg_uuid_t *owner, bytea *bytes, const ImageInfo *info, const char *sha256_hex)
 {
 	static SPIPlanPtr object_plan = NULL;
 	static SPIPlanPtr file_plan = NULL;
@@ -114,8 +98,8 @@ sparky_storage_put(const char *path, const pg_uuid_t *owner, bytea *bytes, const
 	Datum		file_values[7];
 	bool		isnull;
 
-	split_path(path, &object_values[0], &object_values[1]);
-	object_values[2] = CStringGetTextDatum(uuid_text(owner));
+	sparky_storage_split(path, &object_values[0], &object_values[1]);
+	object_values[2] = CStringGetTextDatum(sparky_storage_uuid(owner));
 	object_values[3] = mime;
 	object_values[4] = Int32GetDatum(size);
 	object_values[5] = hash;
@@ -148,24 +132,24 @@ sparky_storage_put(const char *path, const pg_uuid_t *owner, bytea *bytes, const
 	sparky_execute(file_plan, file_values, NULL, 0);
 }
 
-bool
-sparky_storage_delete(const char *path)
+static bool
+delete_object(const char *path)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID, TEXTOID};
 	Datum		values[2];
 
-	split_path(path, &values[0], &values[1]);
+	sparky_storage_split(path, &values[0], &values[1]);
 	sparky_plan(&plan, "DELETE FROM storage.objects o WHERE o.bucket_id = $1 AND o.name = $2", 2, types);
 	return sparky_execute(plan, values, NULL, 0) > 0;
 }
 
-int64
-sparky_storage_used(const pg_uuid_t *owner)
+static int64
+used_bytes(const pg_uuid_t *owner)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(uuid_text(owner))};
+	Datum		values[] = {CStringGetTextDatum(sparky_storage_uuid(owner))};
 
 	sparky_plan(&plan,
 				"SELECT COALESCE(pg_catalog.sum(f.size), 0)::pg_catalog.int8"
@@ -176,12 +160,12 @@ sparky_storage_used(const pg_uuid_t *owner)
 	return sparky_column_int(0, 1, 0);
 }
 
-int64
-sparky_storage_recent_uploads(const pg_uuid_t *owner, int *seconds)
+static int64
+recent_uploads(const pg_uuid_t *owner, int *seconds)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(uuid_text(owner))};
+	Datum		values[] = {CStringGetTextDatum(sparky_storage_uuid(owner))};
 
 	sparky_plan(&plan,
 				"SELECT pg_catalog.count(*), COALESCE(pg_catalog.ceil(EXTRACT(epoch FROM"
@@ -195,22 +179,8 @@ sparky_storage_recent_uploads(const pg_uuid_t *owner, int *seconds)
 	return sparky_column_int(0, 1, 0);
 }
 
-void
-sparky_storage_lock_uploads(const pg_uuid_t *owner)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {INT4OID, INT4OID};
-	Datum		values[] = {
-		Int32GetDatum(UPLOAD_LOCK_CLASS),
-		Int32GetDatum((int32) hash_bytes(owner->data, UUID_LEN))
-	};
-
-	sparky_plan(&plan, "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)", 2, types);
-	sparky_execute(plan, values, NULL, 0);
-}
-
-char *
-sparky_storage_sign(const char *path, int64 expires)
+static char *
+sign_link(const char *path, int64 expires)
 {
 	StringInfoData link;
 	char		hex[SPARKY_SHA256_HEX + 1];
@@ -218,7 +188,7 @@ sparky_storage_sign(const char *path, int64 expires)
 
 	while (length > 0 && sparky_public_url[length - 1] == '/')
 		length--;
-	if (length == 0 || !signature_of(path, expires, hex))
+	if (length == 0 || !sparky_storage_signature(path, expires, hex))
 		return NULL;
 	initStringInfo(&link);
 	appendBinaryStringInfo(&link, sparky_public_url, length);
@@ -226,36 +196,6 @@ sparky_storage_sign(const char *path, int64 expires)
 	append_encoded(&link, path);
 	appendStringInfo(&link, "&expires=" INT64_FORMAT "&signature=%s", expires, hex);
 	return link.data;
-}
-
-bool
-sparky_storage_signature_valid(const char *path, int64 expires, const char *signature)
-{
-	char		hex[SPARKY_SHA256_HEX + 1];
-
-	return strlen(signature) == SPARKY_SHA256_HEX
-		&& signature_of(path, expires, hex)
-		&& sparky_same_bytes(hex, signature, SPARKY_SHA256_HEX);
-}
-
-/* HMAC-SHA256 over path, newline, expiry; false where the instance has no key yet. */
-static bool
-signature_of(const char *path, int64 expires, char hex[SPARKY_SHA256_HEX + 1])
-{
-	static SPIPlanPtr plan = NULL;
-	char	   *message = psprintf("%s\n" INT64_FORMAT, path, expires);
-	uint8_t		digest[SPARKY_SHA256_BYTES];
-	bytea	   *key;
-	bool		isnull;
-
-	sparky_plan(&plan, "SELECT i.download_key FROM sparky.instance i WHERE i.singleton", 0, NULL);
-	if (sparky_execute_latest(plan, NULL, NULL, 1) == 0)
-		return false;
-	key = DatumGetByteaPP(sparky_column(0, 1, &isnull));
-	if (!sparky_hmac_sha256(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), message, strlen(message), digest))
-		return false;
-	sparky_hex(digest, sizeof(digest), hex);
-	return true;
 }
 
 /* RFC 3986: all but the unreserved characters, and the slash, which a query may hold as it is. */
@@ -272,18 +212,6 @@ append_encoded(StringInfo out, const char *text)
 	}
 }
 
-/* "bucket/name"; a path without a slash names no bucket, and so no object. */
-static void
-split_path(const char *path, Datum *bucket, Datum *name)
-{
-	const char *slash = strchr(path, '/');
-
-	*bucket = slash ? PointerGetDatum(cstring_to_text_with_len(path, slash - path)) : CStringGetTextDatum("");
-	*name = CStringGetTextDatum(slash ? slash + 1 : path);
-}
-
-static char *
-uuid_text(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
-}
+const StorageBackend sparky_storage_embedded = {
+	require, stat_object, get_object, put_object, delete_object, used_bytes, recent_uploads, sign_link,
+};

@@ -111,6 +111,7 @@ def test_an_expired_row_is_a_miss_before_any_clean_up(server, emulator, user):
     user.assert_money(credits=8, usage=2)
 
 
+@pytest.mark.embedded('deletes rows and bytes by SQL')
 def test_a_deleted_object_is_a_miss_and_is_replaced(server, emulator, user):
     path = user.photo()
     first = user.api.process('cartoon', path)
@@ -232,6 +233,7 @@ def test_a_prompt_that_changes_while_a_job_waits(server, emulator, user, tool):
     assert [call['prompt'] for call in emulator.calls()].count('Paint it on wood.') == 1
 
 
+@pytest.mark.embedded('writes bytes by SQL')
 def test_a_photo_replaced_under_its_path_is_another_request(server, emulator, user):
     """The key is made of the bytes, so a path says nothing."""
     path = user.photo()

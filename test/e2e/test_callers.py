@@ -132,6 +132,7 @@ def test_rolled_back_to_a_savepoint(server, emulator, user):
     assert len(emulator.calls()) == 2
 
 
+@pytest.mark.embedded('an upload to the Storage API is there at once')
 def test_the_upload_must_be_committed(server, emulator, user):
     """What the call needs is read by the worker: an upload of the caller's own open transaction is not there."""
     from conftest import fresh_photo
@@ -258,6 +259,7 @@ def test_the_other_caller_of_a_shared_job(server, emulator, user):
 
 # --------------------------------------------------------- withdrawn before acceptance
 
+@pytest.mark.embedded('uploads while the worker is stopped')
 def test_withdrawn(server, emulator, make_user, stopped_worker):
     """Cancelled, disconnected, timed out while the worker does not listen: nothing is left."""
     cancelled, terminated, overdue, short = users = [make_user() for _ in range(4)]
@@ -285,6 +287,7 @@ def test_withdrawn(server, emulator, make_user, stopped_worker):
         user.assert_money(credits=9, usage=1)
 
 
+@pytest.mark.embedded('uploads while the worker is stopped')
 def test_withdrawn_then_asked_again(server, emulator, user, stopped_worker):
     """The same session asks again while the worker still sleeps: only the second request counts."""
     first, second = user.photo(), user.photo()
@@ -301,6 +304,7 @@ def test_withdrawn_then_asked_again(server, emulator, user, stopped_worker):
     assert user.job(result['job_id'])['tool_id'] == 'vintage'
 
 
+@pytest.mark.embedded('uploads while the worker is stopped')
 def test_a_slow_worker_within_the_time(server, emulator, user, stopped_worker):
     caller = Background(user.api.process, 'cartoon', user.photo())
     time.sleep(0.8)

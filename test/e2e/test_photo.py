@@ -202,6 +202,7 @@ def test_cancel_too_late(emulator, user):
     user.assert_money(credits=9, usage=1)
 
 
+@pytest.mark.embedded('download_image signs; test_storage has the links of the Storage API')
 def test_signed_link(server, emulator, user):
     """image_url opens without sign-in while it lives, and only what it was made for."""
     from urllib.parse import parse_qs, urlparse
