@@ -40,7 +40,11 @@ BEGIN
 	LOOP
 		EXECUTE format('CREATE POLICY %I ON storage.objects FOR %s TO authenticated ' || p.clause, p.name, p.verb,
 			'bucket_id ' || p.bucket || ' AND (storage.foldername(name))[1] = (SELECT auth.uid())::text');
-		EXECUTE format('COMMENT ON POLICY %I ON storage.objects IS %L', p.name, 'The first folder of a path is its owner''s id');
+		BEGIN
+			EXECUTE format('COMMENT ON POLICY %I ON storage.objects IS %L', p.name, 'The first folder of a path is its owner''s id');
+		EXCEPTION WHEN insufficient_privilege THEN
+			NULL;	-- Supabase lets postgres make policies there, not comment on them
+		END;
 	END LOOP;
 EXCEPTION WHEN insufficient_privilege THEN
 	RETURN NEXT format('policies on storage.objects were not made (%s): let a superuser run SELECT sparky.make_storage_policies()', SQLERRM);
@@ -50,6 +54,32 @@ COMMENT ON FUNCTION sparky.make_storage_policies() IS
 'Make the policies on storage.objects: own folder of user_uploads, reading one''s own folder of generations.
 
 Runs with the caller''s rights: the extension script calls it as superuser where another role owns the table. Returns notes.';
+
+CREATE FUNCTION sparky.make_realtime_policy() RETURNS SETOF text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	title	text := 'Sparky: users can listen to their own topic';
+BEGIN
+	IF to_regclass('realtime.messages') IS NULL OR to_regprocedure('realtime.topic()') IS NULL
+		OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = to_regclass('realtime.messages') AND p.polname = title)
+	THEN
+		RETURN;
+	END IF;
+	EXECUTE format('CREATE POLICY %I ON realtime.messages FOR SELECT TO authenticated'
+		' USING ((SELECT realtime.topic()) = ''user:'' || (SELECT auth.uid())::text)', title);
+	BEGIN
+		EXECUTE format('COMMENT ON POLICY %I ON realtime.messages IS %L', title, 'What sparky tells a user goes to the topic user:<id>');
+	EXCEPTION WHEN insufficient_privilege THEN
+		NULL;	-- Supabase lets postgres make policies there, not comment on them
+	END;
+EXCEPTION WHEN insufficient_privilege THEN
+	RETURN NEXT format('the policy on realtime.messages was not made (%s): let a superuser run SELECT sparky.make_realtime_policy()', SQLERRM);
+END
+$$;
+COMMENT ON FUNCTION sparky.make_realtime_policy() IS
+'Let users listen to what is broadcast to them, where Supabase Realtime is.
+
+A policy for SELECT on realtime.messages, for the topic user:<id>. Runs with the caller''s rights, as make_storage_policies(). Returns notes.';
 
 CREATE FUNCTION sparky.publish_tables() RETURNS SETOF text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -81,3 +111,37 @@ COMMENT ON FUNCTION sparky.publish_tables() IS
 'Put the tables that clients watch into publication supabase_realtime.
 
 Makes the publication if it is missing. Returns notes.';
+
+CREATE FUNCTION sparky.restore_surroundings() RETURNS SETOF text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY SELECT sparky.make_buckets();
+	IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = to_regclass('storage.objects') AND p.polname LIKE 'Sparky: %') THEN
+		RETURN QUERY SELECT sparky.make_storage_policies();
+	END IF;
+	RETURN QUERY SELECT sparky.make_realtime_policy();
+	IF NOT EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = 'supabase_realtime'
+		AND t.schemaname = 'public' AND t.tablename IN ('users', 'generations', 'generation_jobs', 'notifications'))
+	THEN
+		RETURN QUERY SELECT sparky.publish_tables();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION sparky.restore_surroundings() IS
+'Make buckets, policies on storage.objects and realtime.messages, and publication where all of them are gone.
+
+Supabase''s own dump command leaves them out. What an operator took away in part stays as he wants it. Returns notes.';
+
+CREATE FUNCTION sparky.broadcast_account(account uuid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM realtime.send(jsonb_build_object('credits', u.credits, 'plan_id', u.plan_id), 'account', 'user:' || u.id, true)
+	FROM public.users u WHERE u.id = account;
+EXCEPTION WHEN OTHERS THEN
+	RAISE WARNING 'sparky told user % nothing of his new balance: %', account, SQLERRM;
+END
+$$;
+COMMENT ON FUNCTION sparky.broadcast_account(uuid) IS
+'Tell a user''s devices his credits and plan, over Supabase Realtime.
+
+Event account on the private topic user:<id>. Never raises: what fails is a WARNING. Called where realtime.send() is trusted.';

@@ -120,7 +120,7 @@ BEGIN
 	PERFORM sparky.make_triggers();
 	PERFORM sparky.welcome_accounts();
 	notes := notes || ARRAY(SELECT sparky.make_buckets()) || ARRAY(SELECT sparky.make_storage_policies())
-		|| ARRAY(SELECT sparky.publish_tables()) || ARRAY(SELECT sparky.make_cron_jobs());
+		|| ARRAY(SELECT sparky.make_realtime_policy()) || ARRAY(SELECT sparky.publish_tables()) || ARRAY(SELECT sparky.make_cron_jobs());
 	PERFORM pg_notify('pgrst', 'reload schema');
 	RETURN notes;
 END
@@ -137,6 +137,7 @@ DECLARE
 	names	text := sparky.named_objects(1, sparky.installed_version(), false);
 	made	text[];
 	absent	text[];
+	notes	text[];
 BEGIN
 	SET CONSTRAINTS ALL IMMEDIATE;
 	IF names IS NOT NULL OR sparky.installed_version() = 0 THEN
@@ -151,13 +152,17 @@ BEGIN
 	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE '%.sparky_tool_settings_revision' OR m LIKE '%.sparky_wording_%') THEN
 		PERFORM sparky.raise_tools(NULL);
 	END IF;
+	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE 'public.users.sparky_users_plan_%') THEN
+		PERFORM sparky.put_plans();
+	END IF;
 	INSERT INTO public.credit_ledger (user_id, delta, balance_after, kind, reference)
 	SELECT u.id, u.credits - u.debt - l.booked, u.credits - u.debt, 'adjustment', gen_random_uuid()::text
 	FROM public.users u, LATERAL (SELECT coalesce(sum(b.delta), 0) FROM public.credit_ledger b WHERE b.user_id = u.id) l(booked)
 	WHERE u.credits - u.debt <> l.booked;
 	PERFORM sparky.welcome_accounts();
+	notes := ARRAY(SELECT sparky.restore_surroundings());
 	absent := sparky.missing_objects();
-	RETURN CASE WHEN absent = '{}' THEN '{}' ELSE ARRAY['missing or switched off: ' || array_to_string(absent, ', ')] END;
+	RETURN notes || CASE WHEN absent = '{}' THEN '{}' ELSE ARRAY['missing or switched off: ' || array_to_string(absent, ', ')] END;
 END
 $$;
 COMMENT ON FUNCTION sparky.repair_data() IS
@@ -177,5 +182,5 @@ $$;
 COMMENT ON FUNCTION sparky.repair() IS
 'Put back the triggers that DROP EXTENSION CASCADE took, and make up for what they missed.
 
-Accounts without a profile or sign-up credits get them, balances changed by hand are booked as adjustments, config and tool revisions are raised. Called by a superuser it also hands the definer functions to the data owner. A second call does nothing. Returns notes on what it could not put right.
+Accounts without a profile or sign-up credits get them, balances changed by hand are booked as adjustments, plans set by hand get their periods, config and tool revisions are raised; buckets, storage policies and publication come back where a dump left out all of them. Called by a superuser it also hands the definer functions to the data owner. A second call does nothing. Returns notes on what it could not put right.
 Errors: 42P01 when tables are missing, with all names.';

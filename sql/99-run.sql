@@ -31,6 +31,12 @@ BEGIN
 		END IF;
 		-- Schemas need a right on the database, so they are made here and given to the owner.
 		PERFORM sparky.stand_ins();
+		-- Where another role owns storage.objects only a superuser may make its policies.  Before install(), which would
+		-- do it as the owner: on Supabase that is allowed, and locks every table of auth and storage until the end.
+		IF NOT sparky.storage_is_ours() THEN
+			PERFORM sparky.make_storage_policies();
+		END IF;
+		PERFORM sparky.make_realtime_policy();
 		notes := sparky.confined('install');
 	ELSIF present = 0 THEN
 		NULL;	-- a dump is being restored: its tables come next
@@ -41,15 +47,8 @@ BEGIN
 			USING ERRCODE = 'undefined_table',
 				HINT = 'Restore them from a dump; or rename what remains and drop schema sparky, then a new database is made.';
 	END IF;
-	IF mode IS DISTINCT FROM 'code' AND sparky.installed_version() > 0 THEN
-		-- Where another role owns storage.objects only a superuser may make its policies.
-		IF NOT sparky.storage_is_ours() AND (fresh OR mode = 'full') THEN
-			PERFORM sparky.make_storage_policies();
-			notes := ARRAY(SELECT n FROM pg_catalog.unnest(notes) n WHERE n NOT LIKE 'policies on storage.objects %');
-		END IF;
-		IF NOT fresh THEN
-			notes := notes || sparky.confined('repair_data');
-		END IF;
+	IF mode IS DISTINCT FROM 'code' AND sparky.installed_version() > 0 AND NOT fresh THEN
+		notes := notes || sparky.confined('repair_data');
 	END IF;
 	FOREACH note IN ARRAY notes LOOP
 		RAISE WARNING 'sparky: %', note;

@@ -6,6 +6,9 @@
  * committed it: this file only reads, asks, waits and reports.  The one thing it
  * writes is the idempotency key of a cache hit.
  *
+ * A photo whose bytes are outside and have never been read is read by the
+ * worker first, and the checks begin anew: no job is born without its cache key.
+ *
  * All that is sent to the worker was true when it was read.  The worker looks
  * again and answers STALE or CACHED when it is true no more; then everything is
  * read anew.
@@ -33,6 +36,7 @@
 #include "raise.h"
 #include "result.h"
 #include "secrets.h"
+#include "settings.h"
 #include "shmem.h"
 #include "stats.h"
 #include "storage.h"
@@ -62,6 +66,7 @@ typedef enum Prepared
 	PREPARED_RESULT,			/* json is the answer */
 	PREPARED_JOB,				/* the job of an idempotency key: wait for it */
 	PREPARED_SUBMISSION,		/* ask the worker */
+	PREPARED_UNREAD,			/* nobody knows yet what the photo's bytes are: let the worker read them */
 	PREPARED_AGAIN				/* somebody took the key meanwhile: read anew */
 } Prepared;
 
@@ -74,7 +79,8 @@ static void make_fingerprint(Request *request);
 static Prepared prepare(Request *request, char **json, pg_uuid_t *job);
 static bool answer_by_key(Request *request, Prepared *prepared, char **json, pg_uuid_t *job);
 static void check_tool(Request *request);
-static void check_photo(Request *request);
+static bool check_photo(Request *request);
+static void have_photo_read(const Request *request);
 static Prepared answer_by_cache(Request *request, char **json);
 static bool submit(Request *request, pg_uuid_t *job);
 static const char *detail_of(const SubmissionAnswer *answer);
@@ -119,14 +125,16 @@ generate(FunctionCallInfo fcinfo, GenerationKind kind)
 			return sparky_jsonb(json);
 		if (prepared == PREPARED_JOB)
 			break;
+		if (prepared == PREPARED_UNREAD)
+			have_photo_read(request);
 		accepted = prepared == PREPARED_SUBMISSION && submit(request, &job);
 		if (!accepted && try + 1 == MAX_TRIES)
 			sparky_raise(WORD_OVERLOADED, "The request changed too often while it was handed over.", NULL, 0);
 	}
 
 	result = sparky_result_await(&request->caller.id, &job, request->wait_seconds, &ended);
-	if (!ended && sparky_under_postgrest())
-		sparky_response_status("202");
+	if (!ended)
+		sparky_response_running(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&job))));
 	return result;
 }
 
@@ -231,8 +239,7 @@ prepare(Request *request, char **json, pg_uuid_t *job)
 	if (!answer_by_key(request, &prepared, &answer, job))
 	{
 		check_tool(request);
-		check_photo(request);
-		prepared = answer_by_cache(request, &answer);
+		prepared = check_photo(request) ? answer_by_cache(request, &answer) : PREPARED_UNREAD;
 	}
 	*json = answer ? MemoryContextStrdup(scope.caller_context, answer) : NULL;
 	sparky_owner_leave(&scope);
@@ -290,7 +297,8 @@ check_tool(Request *request)
 	s->tool_revision = tool.revision;
 }
 
-static void
+/* False: its bytes are outside, and must be read first. */
+static bool
 check_photo(Request *request)
 {
 	Submission *s = &request->submission;
@@ -303,9 +311,34 @@ check_photo(Request *request)
 	sparky_storage_require();
 	if (!sparky_storage_stat(s->source_path, &photo))
 		sparky_raise(WORD_IMAGE_NOT_FOUND, NULL, NULL, 0);
+	if (photo.sha256[0] == '\0')
+		return false;
+	if (photo.mime[0] == '\0')
+		sparky_raise(WORD_IMAGE_TYPE, "The file is not a sound image.", "JPEG, PNG, WebP, HEIC and HEIF are accepted.", 0);
 	strlcpy(s->image_hash, photo.sha256, sizeof(s->image_hash));
 	if (!sparky_cache_key_make(&request->caller.id, s->tool_id, s->image_hash, s->parameters, s->tool_revision, s->cache_key))
 		bad_argument("tool_parameters must be JSON that RFC 8785 can canonicalise");
+	return true;
+}
+
+/* The worker fetches the photo and remembers its digest, for us and for everybody after us; no job yet, and nothing held. */
+static void
+have_photo_read(const Request *request)
+{
+	Submission *errand = palloc0(sizeof(Submission));
+	SubmissionAnswer answer;
+
+	PreventCommandIfReadOnly(request->function);
+	errand->purpose = PURPOSE_HASH;
+	errand->user_id = request->caller.id;
+	strlcpy(errand->source_path, request->submission.source_path, sizeof(errand->source_path));
+	sparky_mailbox_errand_within(errand, sparky_accept_timeout, &answer);
+	pfree(errand);
+	if (answer.result != SUBMISSION_REFUSED)
+		return;
+	if (answer.error == WORD_PROVIDER_TIMEOUT || answer.error == WORD_OVERLOADED)
+		sparky_raise(WORD_OVERLOADED, "The photo could not be read from storage in time.", NULL, RETRY_SOON_SECONDS);
+	sparky_raise(answer.error, answer.text[0] ? pstrdup(answer.text) : NULL, NULL, 0);
 }
 
 static Prepared
@@ -355,7 +388,14 @@ submit(Request *request, pg_uuid_t *job)
 static const char *
 detail_of(const SubmissionAnswer *answer)
 {
-	if (answer->error == WORD_NOT_CONFIGURED && sparky_secret(SECRET_GEMINI_API_KEY) == NULL)
+	OwnerScope	scope;
+
+	if (answer->error != WORD_NOT_CONFIGURED)
+		return NULL;
+	sparky_owner_enter(&scope);
+	sparky_secrets_refresh();
+	sparky_owner_leave(&scope);
+	if (sparky_secret(SECRET_GEMINI_API_KEY) == NULL)
 		return psprintf("%s is not set", sparky_secret_setting(SECRET_GEMINI_API_KEY));
 	return NULL;
 }

@@ -8,10 +8,12 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/fmgrprotos.h"
 
 #include "caller.h"
 #include "compat.h"
 #include "owner.h"
+#include "postgrest.h"
 #include "raise.h"
 #include "result.h"
 
@@ -25,10 +27,14 @@ generation_status(PG_FUNCTION_ARGS)
 	Caller		caller;
 	pg_uuid_t	job;
 	bool		ended;
+	Datum		result;
 
 	sparky_caller(&caller);
 	job = job_argument(fcinfo);
-	return sparky_result_await(&caller.id, &job, wait_seconds, &ended);
+	result = sparky_result_await(&caller.id, &job, wait_seconds, &ended);
+	if (!ended)
+		sparky_response_running(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&job))));
+	return result;
 }
 
 SPARKY_FACE(sparky_cancel_generation, cancel_generation);

@@ -27,6 +27,15 @@ sparky_response_headers(const char *headers)
 	set_locally("response.headers", headers);
 }
 
+void
+sparky_response_running(const char *job_id)
+{
+	if (!sparky_under_postgrest())
+		return;
+	sparky_response_status("202");
+	sparky_response_headers(psprintf("[{\"Location\":\"generation_status?job_id=%s\"}]", job_id));
+}
+
 static void
 set_locally(const char *name, const char *value)
 {

@@ -14,6 +14,8 @@
 extern bool sparky_under_postgrest(void);
 /* The HTTP status of a response that is no error, such as "202". */
 extern void sparky_response_status(const char *status);
+/* The status 202 of a job that still runs, and where to ask for it: a link relative to the call's own. */
+extern void sparky_response_running(const char *job_id);
 /* A JSON array of one-member objects; replaces what was set before. */
 extern void sparky_response_headers(const char *headers);
 

@@ -6,6 +6,8 @@ import struct
 import subprocess
 
 import photos
+import psycopg2
+import psycopg2.errors
 import pytest
 
 # The newest minor releases let a slot use only the plugins of a list, which older ones do not know.
@@ -124,6 +126,68 @@ def read_relation(message):
     (_,) = struct.unpack('>I', message[1:5])
     schema, _, rest = message[5:].partition(b'\0')
     return schema.decode() or 'pg_catalog', rest.partition(b'\0')[0].decode()
+
+
+# ---- what a subscriber gets: Realtime selects the row again by its key, as the subscriber
+
+OWN = {'users': 'id', 'generations': 'user_id', 'generation_jobs': 'user_id', 'notifications': 'user_id'}
+
+
+def test_a_row_can_be_watched_by_its_user(server):
+    """Needed: a primary key, SELECT on it and on the column of the filter, and row level security that decides the rest."""
+    for table in PUBLISHED:
+        keys = server.value("SELECT array_agg(a.attname::text) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
+                            " WHERE i.indrelid = %s::regclass AND i.indisprimary", (f'public.{table}',))
+        assert keys, table
+        reader = 'authenticated' if table in OWN else 'anon'
+        for column in {*keys, *([OWN[table]] if table in OWN else [])}:
+            assert server.value('SELECT has_column_privilege(%s, %s, %s, %s)', (reader, f'public.{table}', column, 'SELECT')), (table, column)
+        assert server.row('SELECT relreplident::text, relrowsecurity FROM pg_class WHERE oid = %s::regclass', (f'public.{table}',)) == ('d', True), table
+
+
+def test_each_change_is_for_its_user_alone(server, emulator, user, make_user, json_slot):
+    """Every INSERT and UPDATE of a settlement: its user may read the row by its key, another user and a stranger may not."""
+    other = make_user()
+    user.api.process('vintage', user.photo())
+    emulator.script({'fault': 'refusal', 'times': 1})
+    user.api.process('vintage', user.photo())
+    seen = set()
+    with server.client() as anonymous:
+        for change in json_slot.changes():
+            if change['action'] not in 'IU' or change['table'] not in OWN or user_of(change) != str(user.id):
+                continue
+            row = columns(change)
+            assert str(row[OWN[change['table']]]) == str(user.id)           # what the filter compares is in the change
+            seen.add(change['table'])
+            sql, key = f"SELECT count(*) FROM public.{change['table']} WHERE id::text = %s", (str(row['id']),)
+            assert user.api.call(sql, key) == [(1,)] and other.api.call(sql, key) == [(0,)], change
+            try:
+                assert anonymous.call(sql, key) == [(0,)]
+            except psycopg2.errors.InsufficientPrivilege:
+                pass
+    assert seen == set(OWN)
+
+
+def test_a_deletion_tells_keys_only(server, emulator, user, json_slot):
+    """Realtime tells a DELETE to everybody who watches the table: so nothing but keys may be in it."""
+    user.api.process('vintage', user.photo())
+    json_slot.changes()
+    server.query('DELETE FROM auth.users WHERE id = %s', (user.id,))
+    gone = [c for c in json_slot.changes() if c['action'] == 'D']
+    assert {c['table'] for c in gone} >= {'users', 'generations', 'generation_jobs'}
+    for change in gone:
+        assert [c['name'] for c in change['identity']] == ['id'], change
+        assert 'columns' not in change
+
+
+def test_configuration_reaches_everyone(server, json_slot):
+    server.query("UPDATE public.plans SET name = name || ' ' WHERE id = 1")
+    server.query("UPDATE public.plans SET name = rtrim(name) WHERE id = 1")
+    told = [columns(c) for c in json_slot.changes() if c['table'] == 'config_versions']
+    assert [row['name'] for row in told] == ['plans', 'plans']
+    for table in set(PUBLISHED) - set(OWN):
+        with server.client() as anonymous:
+            assert anonymous.call(f'SELECT count(*) > 0 FROM public.{table}') == [(True,)], table
 
 
 # ---- notifications, in the commit of what they tell
