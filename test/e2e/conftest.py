@@ -18,6 +18,17 @@ KEY = 'AQ.Zq8-test-key-not-real'
 _seeds = itertools.count(1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'embedded(reason): about embedded storage; not run with SPARKY_STORAGE=supabase')
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get('SPARKY_STORAGE') == 'supabase':
+        for item in items:
+            for marker in item.iter_markers('embedded'):
+                item.add_marker(pytest.mark.skip(reason=f'about embedded storage: {marker.args[0]}'))
+
+
 @pytest.fixture(scope='module')
 def emulator_process():
     with Emulator(latency_ms=20, key=KEY, answer='tiny') as emulator:
@@ -26,9 +37,9 @@ def emulator_process():
 
 @pytest.fixture(scope='module')
 def server(request, emulator_process):
-    """A module may set CONF, a list of conf lines, and PRELOAD."""
+    """A module may set CONF, a list of conf lines, PRELOAD, and SERVER, a dict of further options."""
     with Server(conf=getattr(request.module, 'CONF', ()), preload=getattr(request.module, 'PRELOAD', 'sparky'),
-                emulator=emulator_process, key=KEY) as server:
+                emulator=emulator_process, key=KEY, **getattr(request.module, 'SERVER', {})) as server:
         yield server
 
 
@@ -38,6 +49,15 @@ def emulator(emulator_process):
     yield emulator_process
     emulator_process.release()
     emulator_process.reset()
+
+
+@pytest.fixture
+def storage(server):
+    """The Storage API of a server that has one."""
+    server.storage.reset()
+    yield server.storage
+    server.storage.release()
+    server.storage.reset()
 
 
 class User:

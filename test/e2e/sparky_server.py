@@ -115,7 +115,7 @@ def process_alive(pid):
     try:
         with open(f'/proc/{pid}/stat') as f:
             return f.read().rpartition(')')[2].split()[0] != 'Z'
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -143,22 +143,33 @@ def process_descriptors(pid):
 class Server:
     """One data directory and its postmaster."""
 
-    def __init__(self, conf=(), environment=None, preload='sparky', emulator=None, start=True, extension=True, key='test-key-Zq8'):
+    def __init__(self, conf=(), environment=None, preload='sparky', emulator=None, start=True, extension=True, key='test-key-Zq8',
+                 superuser='postgres', prepare=None, storage=None):
+        """superuser: the name of the cluster's own one (on Supabase postgres is not he). prepare(server): called when it runs, before the extension comes.
+        storage: 'supabase' puts the photos behind a Storage API; SPARKY_STORAGE says so for every server that has an emulator."""
         self.root = Root.get()
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix='server.', dir=self.root.dir))
         self.data = self.dir / 'data'
         self.log_file = self.dir / 'log'
         self.port = free_port()
-        self.user = 'postgres'
+        self.user = superuser
         self.database = 'postgres'
+        # who writes auth.users, and what he fills in beside id and address
+        self.auth_user, self.account_columns = None, {}
         self.environment = dict(environment or {})
+        self.storage = None
+        if storage is None and emulator is not None and start and extension:
+            storage = os.environ.get('SPARKY_STORAGE')
+        if storage == 'supabase':
+            from storage_control import SERVICE_KEY
+            self.environment.setdefault('STORAGE_SERVICE_KEY', SERVICE_KEY)
         self._kept = threading.local()
         if key is not None:
             self.environment.setdefault('GEMINI_API_KEY', key)
         if AS_ROOT:
             shutil.chown(self.dir, 'postgres', 'postgres')
         self.root.servers.append(self)
-        done = self.run('initdb', '-D', self.data, '-U', 'postgres', '-A', 'trust', '-N', '--locale=C.UTF-8', '-E', 'UTF8')
+        done = self.run('initdb', '-D', self.data, '-U', self.user, '-A', 'trust', '-N', '--locale=C.UTF-8', '-E', 'UTF8')
         if done.returncode != 0:
             raise RuntimeError('initdb failed:\n' + done.stdout + done.stderr)
         lines = [f'port = {self.port}', "listen_addresses = '127.0.0.1'", f"unix_socket_directories = '{self.dir}'",
@@ -170,6 +181,11 @@ class Server:
         self.configure(*lines, *conf)
         if start:
             self.start()
+            if storage == 'supabase':
+                from storage_control import start_storage
+                self.storage = start_storage(self)
+            if prepare:
+                prepare(self)
             if extension:
                 self.install()
 
@@ -195,7 +211,7 @@ class Server:
         """Run a program of the private root (or any other by its path) as the server's user, aimed at the server."""
         path = self.bin(program) if '/' not in str(program) else str(program)
         env = {'PATH': os.environ.get('PATH', '/usr/bin:/bin'), 'LANG': 'C.UTF-8', 'HOME': str(self.dir),
-               'PGHOST': str(self.dir), 'PGPORT': str(self.port), 'PGUSER': 'postgres', 'PGDATABASE': self.database}
+               'PGHOST': str(self.dir), 'PGPORT': str(self.port), 'PGUSER': self.user, 'PGDATABASE': self.database}
         env.update(environment or {})
         command = [path, *map(str, arguments)]
         if AS_ROOT:
@@ -257,6 +273,8 @@ class Server:
     def destroy(self):
         if self in self.root.servers:
             self.root.servers.remove(self)
+        if self.storage is not None:
+            self.storage.close()
         if self.running():
             for child in self.children():       # a stopped process would not hear the end
                 with contextlib.suppress(ProcessLookupError):
@@ -278,12 +296,12 @@ class Server:
 
     # -- SQL
 
-    def connect(self, db=None, user='postgres', autocommit=True, **options):
+    def connect(self, db=None, user=None, autocommit=True, **options):
         """A connection; one to a server that is just coming back from a crash waits for it."""
         end = time.monotonic() + 20
         while True:
             try:
-                connection = psycopg2.connect(host=str(self.dir), port=self.port, dbname=db or self.database, user=user,
+                connection = psycopg2.connect(host=str(self.dir), port=self.port, dbname=db or self.database, user=user or self.user,
                                               application_name='test', **options)
                 break
             except psycopg2.OperationalError as error:
@@ -293,9 +311,9 @@ class Server:
         connection.autocommit = autocommit
         return connection
 
-    def query(self, sql, parameters=None, db=None, user='postgres'):
+    def query(self, sql, parameters=None, db=None, user=None):
         """All rows of one statement, by itself in its transaction."""
-        kept = (db or self.database) == self.database == 'postgres' and user == 'postgres'
+        kept = (db or self.database) == self.database == 'postgres' and user in (None, self.user)
         connection = self._kept_connection() if kept else self.connect(db, user)
         try:
             with connection.cursor() as cursor:
@@ -323,9 +341,9 @@ class Server:
         row = self.row(sql, parameters, **where)
         return row[0] if row else None
 
-    def psql(self, sql, db=None, user='postgres', check=True):
+    def psql(self, sql, db=None, user=None, check=True):
         """A script of several statements; its plain output."""
-        done = self.run('psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', db or self.database, '-U', user, '-f', '-', input=sql)
+        done = self.run('psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', db or self.database, '-U', user or self.user, '-f', '-', input=sql)
         if check and done.returncode != 0:
             raise AssertionError(f'psql failed:\n{sql}\n{done.stdout}{done.stderr}')
         return done.stdout.strip() if check else done
@@ -364,9 +382,10 @@ class Server:
         """A row in auth.users, as an auth server writes it; returns the user's id."""
         user = uuid.uuid4()
         email = email or f'{user.hex[:12]}@example.com'
+        columns = {**self.account_columns, **columns}
         names = ['id', 'email', *columns]
         self.query(f"INSERT INTO auth.users ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})",
-                   (user, email, *columns.values()), db=db)
+                   (user, email, *columns.values()), db=db, user=self.auth_user)
         if credits is not None:
             self.query('UPDATE public.users SET credits = %s WHERE id = %s', (credits, user), db=db)
         if plan is not None:

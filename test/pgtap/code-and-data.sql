@@ -48,14 +48,16 @@ SELECT is_empty($$SELECT full_name FROM our_functions WHERE prokind = 'p' AND (p
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE schema = 'public' AND prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')$$, 'public functions are C');
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE prosqlbody IS NOT NULL$$, 'no body that is parsed at creation');
 SELECT set_eq($$SELECT proname::text, proconfig::text FROM our_functions WHERE schema = 'public' AND proconfig IS NOT NULL$$, $$VALUES
-	('process_image', '{statement_timeout=60s}'), ('analyze_face', '{statement_timeout=60s}'), ('generation_status', '{statement_timeout=60s}')$$,
+	('process_image', '{statement_timeout=60s}'), ('analyze_face', '{statement_timeout=60s}'), ('generation_status', '{statement_timeout=60s}'),
+	('create_checkout', '{statement_timeout=60s}')$$,
 	'functions that wait have a statement_timeout of their own');
 SELECT set_eq($$SELECT full_name FROM our_functions WHERE schema = 'public'$$, ARRAY[
 	'public.process_image(tool_id text, original_image_storage_path text, tool_parameters jsonb, wait_seconds integer, idempotency_key text, refresh boolean)',
 	'public.analyze_face(tool_id text, original_image_storage_path text, tool_parameters jsonb, wait_seconds integer, idempotency_key text, refresh boolean)',
 	'public.generation_status(job_id uuid, wait_seconds integer)', 'public.cancel_generation(job_id uuid)', 'public.delete_generation(id bigint)',
 	'public.delete_upload(path text)', 'public.my_account()', 'public.my_usage(since timestamp with time zone, until timestamp with time zone)',
-	'public.upload_image(bytea)', 'public.download_image(path text, expires bigint, signature text)'], 'the public functions and their arguments');
+	'public.upload_image(bytea)', 'public.download_image(path text, expires bigint, signature text)', 'public.create_checkout(product_id text)',
+	'public.paymob_webhooks(json)', 'public.paymob_webhooks(payload text, hmac text)'], 'the public functions and their arguments');
 SELECT set_eq($$SELECT proname::text, provolatile::text FROM our_functions WHERE schema = 'public' AND provolatile <> 'v'$$,
 	$$VALUES ('my_account', 's'), ('my_usage', 's'), ('download_image', 's')$$, 'what PostgREST may call by GET');
 SELECT is_empty($$SELECT full_name FROM our_functions WHERE proisstrict$$, 'no function is strict: NULL means the default');

@@ -1,6 +1,6 @@
 -- What a client can really do, tried out: every verb on every column of every
 -- table, with rows of two users in all of them.
-\set tests 70
+\set tests 71
 \ir setup.psql
 
 \set alice '''00000000-0000-0000-0000-00000000000a'''
@@ -11,6 +11,8 @@ INSERT INTO public.credit_usage (user_id, tool_id, job_id) SELECT id, 'cartoon',
 INSERT INTO public.notifications (user_id, type, title_key, message_key) SELECT id, 'general', 't', 'm' FROM auth.users;
 INSERT INTO public.payments (user_id, paymob_order_id, merchant_order_id, amount_cents, currency, status)
 	SELECT id, row_number() OVER (), 'm', 1, 'EGP', 'SUCCESS' FROM auth.users;
+INSERT INTO public.orders (user_id, product_id, kind, credits, period_days, amount_cents, currency, merchant_order_id, intention_order_id)
+	SELECT id, 'credits-20', 'credits', 20, 30, 3900, 'EGP', id::text, row_number() OVER () FROM auth.users;
 INSERT INTO public.generation_jobs (id, user_id, tool_id, kind, source_path, tool_revision, image_hash, cache_key, credits_held, deadline)
 	SELECT gen_random_uuid(), id, 'cartoon', 'image', 'p', 1, 'h', id::text, 1, now() FROM auth.users;
 INSERT INTO sparky.answers (job_id) SELECT id FROM public.generation_jobs;
@@ -40,7 +42,7 @@ SELECT set_eq(format('SELECT * FROM visible(%L, %L)', 'authenticated', :alice), 
 	('public.plans', 'all'), ('public.hairstyles', 'all'), ('public.hair_colors', 'all'), ('public.skin_colors', 'all'), ('public.config_versions', 'all'),
 	('public.tools', '9 rows'), ('public.products', '6 rows'),
 	('public.users', '1 rows'), ('public.generations', '1 rows'), ('public.credit_usage', '1 rows'), ('public.notifications', '1 rows'),
-	('public.payments', '1 rows'), ('public.generation_jobs', '1 rows'), ('public.credit_ledger', '1 rows'), ('storage.objects', '2 rows')$$, 'what a user sees');
+	('public.payments', '1 rows'), ('public.orders', '1 rows'), ('public.generation_jobs', '1 rows'), ('public.credit_ledger', '1 rows'), ('storage.objects', '2 rows')$$, 'what a user sees');
 SELECT set_eq($$SELECT * FROM visible('anon', NULL)$$, $$VALUES
 	('public.plans', 'all'), ('public.hairstyles', 'all'), ('public.hair_colors', 'all'), ('public.skin_colors', 'all'), ('public.config_versions', 'all'),
 	('public.tools', '9 rows'), ('public.products', '6 rows')$$, 'what anybody sees');
@@ -50,7 +52,7 @@ SELECT set_eq($$SELECT * FROM visible('service_role', NULL)$$, $$
 SELECT results_eq(format('SELECT seen_by(%L, %L, %L)', 'authenticated', :alice, 'SELECT ' || c || '::text FROM ' || t),
 	ARRAY[:alice], t || ': the row is one''s own')
 FROM (VALUES ('public.users', 'id'), ('public.generations', 'user_id'), ('public.credit_usage', 'user_id'), ('public.notifications', 'user_id'),
-	('public.payments', 'user_id'), ('public.generation_jobs', 'user_id'), ('public.credit_ledger', 'user_id')) v(t, c);
+	('public.payments', 'user_id'), ('public.orders', 'user_id'), ('public.generation_jobs', 'user_id'), ('public.credit_ledger', 'user_id')) v(t, c);
 SELECT set_eq(format('SELECT seen_by(%L, %L, %L)', 'authenticated', :alice, 'SELECT bucket_id || ''/'' || name FROM storage.objects'),
 	ARRAY['user_uploads/' || :alice || '/x.png', 'generations/' || :alice || '/x.png'], 'photos: one''s own folders');
 SELECT is(attempt('authenticated', :alice, 'SELECT ' || a.attname || ' FROM public.generation_jobs'),

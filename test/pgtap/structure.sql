@@ -65,6 +65,10 @@ SELECT set_eq($$SELECT format('%s(%s) -> %s %s', c.conrelid::regclass,
 	('public.credit_usage(user_id) -> auth.users cascade'), ('public.credit_usage(tool_id) -> public.tools restrict'),
 	('public.notifications(user_id) -> auth.users cascade'), ('public.payments(user_id) -> auth.users set null'),
 	('public.products(plan_id) -> public.plans restrict'),
+	('public.orders(user_id) -> auth.users set null'), ('public.orders(plan_id) -> public.plans restrict'),
+	('public.payments(order_id) -> public.orders set null'),
+	('public.payment_events(order_id) -> public.orders set null'), ('sparky.plan_periods(user_id) -> auth.users cascade'),
+	('sparky.plan_periods(plan_id) -> public.plans restrict'), ('sparky.plan_periods(order_id) -> public.orders restrict'),
 	('public.generation_jobs(user_id) -> auth.users cascade'), ('public.generation_jobs(tool_id) -> public.tools restrict'),
 	('sparky.tool_settings(tool_id) -> public.tools cascade'), ('sparky.answers(job_id) -> public.generation_jobs cascade'),
 	('sparky.request_keys(user_id) -> auth.users cascade'), ('sparky.stored_files(object_id) -> storage.objects cascade'),
@@ -73,14 +77,18 @@ SELECT set_eq($$SELECT format('%s(%s) -> %s %s', c.conrelid::regclass,
 SELECT set_eq($$SELECT conrelid::regclass::text, (SELECT string_agg(a.attname, ',' ORDER BY k.n) FROM unnest(conkey) WITH ORDINALITY k(attnum, n)
 		JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = k.attnum)
 	FROM pg_constraint c JOIN our_tables t ON t.oid = c.conrelid WHERE t.schema IN ('public', 'sparky', 'cache') AND c.contype = 'u'$$, $$VALUES
-	('public.plans', 'name'), ('public.payments', 'paymob_order_id'), ('public.generations', 'job_id'), ('public.credit_usage', 'job_id'),
+	('public.plans', 'name'), ('public.payments', 'paymob_order_id'), ('public.payments', 'transaction_id'),
+	('public.orders', 'intention_order_id'), ('public.orders', 'merchant_order_id'), ('public.payment_events', 'transaction_id,state'),
+	('sparky.plan_periods', 'order_id'), ('sparky.signup_grants', 'address_digest'),
+	('public.generations', 'job_id'), ('public.credit_usage', 'job_id'),
 	('public.credit_ledger', 'kind,reference'), ('sparky.erasures', 'bucket_id,name')$$, 'unique keys');
 
 SELECT set_eq($$SELECT polrelid::regclass::text, polname::text FROM pg_policy p JOIN our_tables t ON t.oid = polrelid WHERE t.schema = 'public'$$, $$VALUES
 	('public.plans', 'Plans are publicly viewable'), ('public.users', 'Users can view their own profile.'),
 	('public.users', 'Users can update their own profile.'), ('public.generations', 'Users can view their own generations.'),
 	('public.credit_usage', 'Users can view their own credit usage.'), ('public.notifications', 'Users can manage their own notifications.'),
-	('public.payments', 'Users can view their own payments.'), ('public.tools', 'Active tools are publicly readable'),
+	('public.payments', 'Users can view their own payments.'), ('public.orders', 'Users can view their own orders.'),
+	('public.payment_events', 'Service role can read'), ('public.tools', 'Active tools are publicly readable'),
 	('public.hairstyles', 'Hairstyles are publicly readable'), ('public.hair_colors', 'Hair colors are publicly readable'),
 	('public.skin_colors', 'Skin colors are publicly readable'),
 	('public.products', 'Active products are publicly readable'), ('public.config_versions', 'Config versions are publicly readable'),
@@ -122,7 +130,7 @@ SELECT set_eq($$SELECT id, public, file_size_limit, allowed_mime_types::text FRO
 SELECT set_eq($$SELECT o.kind, CASE WHEN o.kind IN ('constraint', 'trigger') THEN o.relation || ' ' ELSE o.relation || '.' END || o.name FROM sparky.objects() o$$, $$
 	SELECT 'table', full_name FROM our_tables WHERE schema IN ('public', 'sparky', 'cache')
 	UNION ALL SELECT 'type', typnamespace::regnamespace || '.' || typname FROM pg_type WHERE typtype = 'e' AND typnamespace IN (SELECT oid FROM our_schemas)
-	UNION ALL SELECT 'sequence', 'sparky.incarnations'
+	UNION ALL SELECT 'sequence', s FROM unnest(ARRAY['sparky.incarnations', 'sparky.refused_callback_slots']) s
 	UNION ALL SELECT 'constraint', t.full_name || ' ' || c.conname FROM pg_constraint c JOIN our_tables t ON t.oid = c.conrelid
 		WHERE t.schema IN ('public', 'sparky', 'cache') AND c.contype <> 'n'
 	UNION ALL SELECT 'index', n.nspname || '.' || x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN our_schemas n ON n.oid = x.relnamespace
