@@ -34,19 +34,19 @@ void
 sparky_broadcast_job(const Job *job, const char *status, int64 generation_id, const char *error)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {UUIDOID, UUIDOID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
-	Datum		values[] = {UUIDPGetDatum(&job->user_id), UUIDPGetDatum(&job->id), CStringGetTextDatum(job->tool_id),
-		CStringGetTextDatum(status), Int64GetDatum(generation_id),
+	Oid			types[] = {UUIDOID, UUIDOID, TEXTOID, INT8OID, TEXTOID};
+	Datum		values[] = {UUIDPGetDatum(&job->user_id), UUIDPGetDatum(&job->id), CStringGetTextDatum(status), Int64GetDatum(generation_id),
 	error == NULL ? (Datum) 0 : CStringGetTextDatum(error)};
-	char		nulls[] = {' ', ' ', ' ', ' ', generation_id > 0 ? ' ' : 'n', error == NULL ? 'n' : ' '};
+	char		nulls[] = {' ', ' ', ' ', generation_id > 0 ? ' ' : 'n', error == NULL ? 'n' : ' '};
 
 	if (!can_send())
 		return;
 	under_way = true;
+	/* Who ends a job may know no more of it than its id and its user. */
 	sparky_plan(&plan,
-				"SELECT realtime.send(jsonb_strip_nulls(jsonb_build_object('job_id', $2, 'tool_id', $3, 'status', $4,"
-				"  'generation_id', $5, 'error', $6, 'credits', u.credits)), 'generation', 'user:' || u.id::text, true)"
-				" FROM public.users u WHERE u.id = $1", 6, types);
+				"SELECT realtime.send(jsonb_strip_nulls(jsonb_build_object('job_id', $2, 'tool_id', j.tool_id, 'status', $3,"
+				"  'generation_id', $4, 'error', $5, 'credits', u.credits)), 'generation', 'user:' || u.id::text, true)"
+				" FROM public.users u JOIN public.generation_jobs j ON j.id = $2 WHERE u.id = $1", 5, types);
 	(void) sparky_execute(plan, values, nulls, 0);
 	under_way = false;
 }
