@@ -265,7 +265,7 @@ store_request(Errand *errand, HttpRequest *request)
 	FileExchange *exchange = &state->exchange;
 
 	sparky_file_reset(exchange);
-		if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, state->path, sparky_image_mime(state->answer.info.type),
+	if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, state->path, sparky_image_mime(state->answer.info.type),
 																VARSIZE_ANY_EXHDR(state->answer.image), true, &exchange->message,
 																exchange->why, sizeof(exchange->why)), request))
 		return false;
