@@ -110,6 +110,14 @@ def wait_for(condition, seconds=10, what='condition', pause=0.02):
         time.sleep(pause)
 
 
+def command_line(pid):
+    """The arguments of a process; nothing of one that has ended."""
+    try:
+        return pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b''
+
+
 def process_alive(pid):
     """False also for a zombie that nobody has reaped yet."""
     try:
