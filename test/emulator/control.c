@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common.h"
 #include "log.h"
 #include "paymob.h"
 #include "script.h"
@@ -201,10 +202,6 @@ reset(const json_t *body, Buf *out)
 static void
 add_json(Buf *out, json_t *value)
 {
-	char	   *text = json_dumps(value, JSON_COMPACT);
-
-	json_decref(value);
-	buf_puts(out, text ? text : "null");
+	dump_json(value, out);
 	buf_puts(out, "\n");
-	free(text);
 }

@@ -9,6 +9,7 @@
 #ifndef EMULATOR_GEMINI_H
 #define EMULATOR_GEMINI_H
 
+#include "common.h"
 #include "emulator.h"
 #include "proto.h"
 
@@ -102,8 +103,5 @@ extern json_t *detail_error_info(const char *reason);
 /* gemini_fault.c */
 extern bool gemini_knows_fault(const char *name);
 extern void gemini_fault(const GeminiCall *call, const json_t *parameters, Reply *reply);
-
-extern json_int_t parameter_number(const json_t *parameters, const char *name, json_int_t fallback);
-extern const char *parameter_text(const json_t *parameters, const char *name, const char *fallback);
 
 #endif

@@ -336,19 +336,3 @@ detail_error_info(const char *reason)
 					 "reason", reason, "domain", "googleapis.com",
 					 "metadata", "service", "generativelanguage.googleapis.com");
 }
-
-json_int_t
-parameter_number(const json_t *parameters, const char *name, json_int_t fallback)
-{
-	const json_t *value = json_object_get(parameters, name);
-
-	return json_is_integer(value) ? json_integer_value(value) : fallback;
-}
-
-const char *
-parameter_text(const json_t *parameters, const char *name, const char *fallback)
-{
-	const json_t *value = json_object_get(parameters, name);
-
-	return json_is_string(value) ? json_string_value(value) : fallback;
-}

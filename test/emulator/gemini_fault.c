@@ -46,19 +46,19 @@ static const Fault faults[] = {
 	{"quota_day", NULL, fault_quota_day},
 	{"key_invalid", NULL, fault_key_invalid},
 	{"echo_key", NULL, fault_echo_key},
-	{"bad_gateway_html", NULL, fault_bad_gateway_html},
-	{"redirect", NULL, fault_redirect},
-	{"silence", NULL, fault_silence},
-	{"reset_before", NULL, fault_reset_before},
-	{"close_before", NULL, fault_close_before},
-	{"reset_inside", NULL, fault_reset_inside},
-	{"short_body", NULL, fault_short_body},
-	{"cut_json", NULL, fault_cut_json},
+	{"bad_gateway_html", NULL, fault_instead},
+	{"redirect", NULL, fault_instead},
+	{"silence", NULL, fault_instead},
+	{"reset_before", NULL, fault_instead},
+	{"close_before", NULL, fault_instead},
+	{"reset_inside", NULL, fault_after_ok},
+	{"short_body", NULL, fault_after_ok},
+	{"cut_json", NULL, fault_after_ok},
 	{"trickle", NULL, fault_trickle},
 	{"huge_body", NULL, fault_huge_body},
 	{"gzip_bomb", NULL, fault_gzip_bomb},
-	{"headers_flood", NULL, fault_headers_flood},
-	{"not_http", NULL, fault_not_http},
+	{"headers_flood", NULL, fault_instead},
+	{"not_http", NULL, fault_instead},
 	{"deep_json", NULL, fault_deep_json},
 	{"duplicate_keys", NULL, fault_duplicate_keys},
 	{"error_200", NULL, fault_error_200},
@@ -86,21 +86,18 @@ static const Fault faults[] = {
 	{NULL, NULL, NULL}
 };
 
-static const PlainError *find_error(const char *name);
-static const Fault *find_fault(const char *name);
-
 bool
 gemini_knows_fault(const char *name)
 {
-	return find_error(name) != NULL || find_fault(name) != NULL;
+	return find_named(plain_errors, sizeof *plain_errors, name) != NULL || find_named(faults, sizeof *faults, name) != NULL;
 }
 
 void
 gemini_fault(const GeminiCall *call, const json_t *parameters, Reply *reply)
 {
 	const char *name = parameter_text(parameters, "fault", "");
-	const PlainError *error = find_error(name);
-	const Fault *fault = find_fault(name);
+	const PlainError *error = find_named(plain_errors, sizeof *plain_errors, name);
+	const Fault *fault = find_named(faults, sizeof *faults, name);
 
 	if (error == NULL && fault == NULL)
 	{
@@ -117,22 +114,4 @@ gemini_fault(const GeminiCall *call, const json_t *parameters, Reply *reply)
 		reply_error(reply, 418, "EMULATOR", NULL, "The scripted fault %s does not fit a call of kind %s.", name, call->kind);
 	else
 		fault->act(call, parameters, reply);
-}
-
-static const PlainError *
-find_error(const char *name)
-{
-	for (const PlainError *error = plain_errors; error->name != NULL; error++)
-		if (strcmp(error->name, name) == 0)
-			return error;
-	return NULL;
-}
-
-static const Fault *
-find_fault(const char *name)
-{
-	for (const Fault *fault = faults; fault->name != NULL; fault++)
-		if (strcmp(fault->name, name) == 0)
-			return fault;
-	return NULL;
 }

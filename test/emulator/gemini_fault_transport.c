@@ -1,10 +1,13 @@
 /*
  * gemini_fault_transport.c: faults of HTTP and of the JSON around the answer.
+ *
+ * Those of HTTP that other services have too are in common_fault.c.
  */
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
+#include "common_fault.h"
 #include "gemini_fault.h"
 
 #define MEGABYTE ((uint64_t) 1024 * 1024)
@@ -71,26 +74,6 @@ fault_echo_key(const GeminiCall *call, const json_t *parameters, Reply *reply)
 }
 
 void
-fault_bad_gateway_html(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	reply->status = (int) parameter_number(parameters, "status", 502);
-	pairs_add(&reply->headers, "Content-Type", "text/html; charset=UTF-8");
-	buf_puts(&reply->body, "<!DOCTYPE html>\n<html lang=en>\n<title>Error 502 (Server Error)!!1</title>\n<p><b>502.</b> "
-			 "<ins>That's an error.</ins>\n<p>The server encountered a temporary error and could not complete your request.\n");
-}
-
-void
-fault_redirect(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	reply->status = (int) parameter_number(parameters, "status", 302);
-	pairs_add(&reply->headers, "Location", parameter_text(parameters, "url", "http://127.0.0.1:1/"));
-	pairs_add(&reply->headers, "Content-Type", "text/html; charset=UTF-8");
-	buf_puts(&reply->body, "<HTML><HEAD><TITLE>Moved</TITLE></HEAD><BODY>The document has moved.</BODY></HTML>\n");
-}
-
-void
 fault_error_200(const GeminiCall *call, const json_t *parameters, Reply *reply)
 {
 	(void) call;
@@ -100,68 +83,30 @@ fault_error_200(const GeminiCall *call, const json_t *parameters, Reply *reply)
 
 /* ---- the transport ---- */
 
+/* A common fault that needs no answer. */
 void
-fault_silence(const GeminiCall *call, const json_t *parameters, Reply *reply)
+fault_instead(const GeminiCall *call, const json_t *parameters, Reply *reply)
 {
 	(void) call;
-	(void) parameters;
-	reply->delivery = DELIVER_SILENCE;
+	common_fault_act(common_fault(reply->fault), parameters, reply);
 }
 
+/* A common fault that bends the good answer. */
 void
-fault_reset_before(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	(void) parameters;
-	reply->delivery = DELIVER_RESET_BEFORE;
-}
-
-void
-fault_close_before(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	(void) parameters;
-	reply->delivery = DELIVER_CLOSE;
-}
-
-void
-fault_reset_inside(const GeminiCall *call, const json_t *parameters, Reply *reply)
+fault_after_ok(const GeminiCall *call, const json_t *parameters, Reply *reply)
 {
 	fault_ok(call, parameters, reply);
-	reply->delivery = DELIVER_RESET_INSIDE;
-	reply->cut_at = (uint64_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
+	common_fault_act(common_fault(reply->fault), parameters, reply);
 }
 
-void
-fault_short_body(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	fault_ok(call, parameters, reply);
-	reply->delivery = DELIVER_SHORT;
-	reply->cut_at = (uint64_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
-}
-
-void
-fault_cut_json(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	size_t		cut;
-
-	fault_ok(call, parameters, reply);
-	cut = (size_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
-	if (cut < reply->body.len)
-		reply->body.len = cut;
-}
-
+/* Its "ms" is no delay. */
 void
 fault_trickle(const GeminiCall *call, const json_t *parameters, Reply *reply)
 {
 	Answer		answer = {0};
 
 	fault_write_good(&answer, call, parameters, reply);
-	reply->delivery = DELIVER_TRICKLE;
-	reply->tick_ms = (int) parameter_number(parameters, "ms", 100);
-	reply->tick_bytes = (uint64_t) parameter_number(parameters, "count", 1);
-	if (reply->tick_bytes < 1)
-		reply->tick_bytes = 1;
+	common_fault_act(common_fault(reply->fault), parameters, reply);
 }
 
 /* Complete JSON with a text of so many megabytes: only a cap on bytes stops it. */
@@ -174,10 +119,8 @@ fault_huge_body(const GeminiCall *call, const json_t *parameters, Reply *reply)
 	pairs_add(&reply->headers, "Content-Type", "application/json; charset=UTF-8");
 	buf_puts(&reply->body, image ? "{\"candidates\":[{\"content\":{\"parts\":[{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":\""
 			 : "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"");
-	reply->tail = image ? "\"}}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}]}\n"
-		: "\"}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}]}\n";
-	reply->filler = (uint64_t) parameter_number(parameters, "mb", 100) * MEGABYTE;
-	reply->delivery = DELIVER_FILLED;
+	fault_fill(parameters, image ? "\"}}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}]}\n"
+			   : "\"}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}]}\n", reply);
 }
 
 void
@@ -215,45 +158,14 @@ fault_gzip_bomb(const GeminiCall *call, const json_t *parameters, Reply *reply)
 	pairs_add(&reply->headers, "Content-Encoding", "gzip");
 }
 
-void
-fault_headers_flood(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	json_int_t	count = parameter_number(parameters, "count", 2000);
-	json_int_t	bytes = parameter_number(parameters, "bytes", 1000);
-
-	(void) call;
-	reply->delivery = DELIVER_RAW;
-	buf_puts(&reply->body, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n");
-	for (json_int_t i = 0; i < count; i++)
-	{
-		buf_printf(&reply->body, "X-Flood-%lld: ", (long long) i);
-		buf_fill(&reply->body, 'x', (size_t) bytes);
-		buf_puts(&reply->body, "\r\n");
-	}
-	buf_puts(&reply->body, "Content-Length: 3\r\n\r\n{}\n");
-}
-
-void
-fault_not_http(const GeminiCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	reply->delivery = DELIVER_RAW;
-	buf_puts(&reply->body, parameter_text(parameters, "text", "SSH-2.0-OpenSSH_9.2\r\n"));
-}
-
 /* ---- JSON that is hard to read ---- */
 
 void
 fault_deep_json(const GeminiCall *call, const json_t *parameters, Reply *reply)
 {
-	size_t		depth = (size_t) parameter_number(parameters, "depth", 100000);
-
 	(void) call;
 	pairs_add(&reply->headers, "Content-Type", "application/json; charset=UTF-8");
-	buf_puts(&reply->body, "{\"candidates\":");
-	buf_fill(&reply->body, '[', depth);
-	buf_fill(&reply->body, ']', depth);
-	buf_puts(&reply->body, "}\n");
+	fault_nest(parameters, "{\"candidates\":", "}\n", reply);
 }
 
 void

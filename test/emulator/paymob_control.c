@@ -9,17 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common.h"
 #include "paymob.h"
 
 #define RENDER " set raw envelope "
-
-typedef struct Action
-{
-	const char *name;
-	const char *members;		/* each between spaces */
-	/* Under the lock: the answer, or NULL and why. */
-	json_t	   *(*act) (const json_t *body, Buf *why);
-} Action;
 
 static json_t *make_order(const json_t *body, Buf *why);
 static json_t *pay(const json_t *body, Buf *why);
@@ -32,6 +25,7 @@ static json_t *again(const json_t *body, Buf *why);
 static json_t *other(const json_t *body, Buf *why);
 static json_t *change_settings(const json_t *body, Buf *why);
 
+/* Each acts under the lock. */
 static const Action actions[] = {
 	{"order", " id amount_cents currency reference ", make_order},
 	{"pay", " order reference outcome method auth id amount_cents currency integration_id owner created_at" RENDER, pay},
@@ -46,7 +40,13 @@ static const Action actions[] = {
 	{NULL, NULL, NULL}
 };
 
-static bool check_members(const json_t *body, const char *known, Buf *why);
+static const MemberTypes member_types = {
+	.numbers = " order transaction id amount_cents integration_id owner token_seconds order_id transaction_id ",
+	.objects = RENDER,
+	.booleans = " auth ",
+	.any = " responses "
+};
+
 static json_t *find_order(const json_t *body, Buf *why);
 static json_t *find_transaction(const json_t *body, Buf *why);
 static json_t *make_child(json_t *parent, const json_t *body, json_int_t amount, const char *flag, Buf *why);
@@ -54,35 +54,21 @@ static json_t *parent_or_child(json_t *parent, json_t *child, const json_t *body
 static json_t *render(json_t *transaction, const json_t *body, Buf *why);
 static bool set_outcome(json_t *transaction, const char *outcome, Buf *why);
 static void set_flag(json_t *object, const char *name, bool value);
-static json_int_t number(const json_t *body, const char *name, json_int_t fallback);
-static const char *text(const json_t *body, const char *name, const char *fallback);
 
 bool
 paymob_control(const json_t *body, Buf *out)
 {
-	const char *wanted = text(body, "do", "");
-	const Action *action = actions;
+	const Action *action = find_action(actions, &member_types, body, out);
 	json_t	   *answer;
-	char	   *dump;
 
-	while (action->name != NULL && strcmp(action->name, wanted) != 0)
-		action++;
-	if (action->name == NULL)
-	{
-		buf_printf(out, "\"do\" is no action: \"%s\"", wanted);
-		return false;
-	}
-	if (!check_members(body, action->members, out))
+	if (action == NULL)
 		return false;
 	paymob_lock();
 	answer = action->act(body, out);
 	paymob_unlock();
 	if (answer == NULL)
 		return false;
-	dump = json_dumps(answer, JSON_COMPACT);
-	json_decref(answer);
-	buf_puts(out, dump ? dump : "null");
-	free(dump);
+	dump_json(answer, out);
 	return true;
 }
 
@@ -90,41 +76,12 @@ bool
 paymob_control_show(const json_t *body, Buf *out)
 {
 	json_t	   *state;
-	char	   *dump;
 
 	(void) body;
 	paymob_lock();
 	state = paymob_state_show();
 	paymob_unlock();
-	dump = json_dumps(state, JSON_COMPACT);
-	json_decref(state);
-	buf_puts(out, dump ? dump : "null");
-	free(dump);
-	return true;
-}
-
-static bool
-check_members(const json_t *body, const char *known, Buf *why)
-{
-	static const char *const numbers = " order transaction id amount_cents integration_id owner token_seconds order_id transaction_id ";
-	static const char *const objects = " set raw envelope ";
-	const char *name;
-	json_t	   *value;
-	char		spaced[80];
-
-	json_object_foreach((json_t *) body, name, value)
-	{
-		snprintf(spaced, sizeof spaced, " %s ", name);
-		if (strcmp(name, "do") == 0 || strcmp(name, "responses") == 0)
-			continue;
-		if (strstr(known, spaced) == NULL)
-			buf_printf(why, "this action has no member \"%s\"", name);
-		else if (strstr(numbers, spaced) ? !json_is_integer(value) : strstr(objects, spaced) ? !json_is_object(value)
-				 : strcmp(name, "auth") == 0 ? !json_is_boolean(value) : !json_is_string(value))
-			buf_printf(why, "\"%s\" has the wrong type", name);
-		if (why->len > 0)
-			return false;
-	}
+	dump_json(state, out);
 	return true;
 }
 
@@ -132,8 +89,8 @@ check_members(const json_t *body, const char *known, Buf *why)
 static json_t *
 make_order(const json_t *body, Buf *why)
 {
-	json_t	   *order = paymob_order_new(number(body, "id", 0), number(body, "amount_cents", 10000),
-										 text(body, "currency", paymob_settings.currency), text(body, "reference", NULL));
+	json_t	   *order = paymob_order_new(parameter_number(body, "id", 0), parameter_number(body, "amount_cents", 10000),
+										 parameter_text(body, "currency", paymob_settings.currency), parameter_text(body, "reference", NULL));
 
 	if (order == NULL)
 		buf_puts(why, "this id or reference is taken");
@@ -144,8 +101,8 @@ static json_t *
 pay(const json_t *body, Buf *why)
 {
 	json_t	   *order = find_order(body, why);
-	const char *method = text(body, "method", "card");
-	PaymobPayment payment = {.method = method, .created_at = text(body, "created_at", NULL)};
+	const char *method = parameter_text(body, "method", "card");
+	PaymobPayment payment = {.method = method, .created_at = parameter_text(body, "created_at", NULL)};
 	json_t	   *transaction;
 	int			i = 0;
 
@@ -158,17 +115,17 @@ pay(const json_t *body, Buf *why)
 		buf_printf(why, "no method is named \"%s\"", method);
 		return NULL;
 	}
-	payment.id = number(body, "id", 0);
+	payment.id = parameter_number(body, "id", 0);
 	if (payment.id == 0)
 		payment.id = paymob_transaction_next();
-	payment.amount = number(body, "amount_cents", json_integer_value(json_object_get(order, "amount_cents")));
-	payment.currency = text(body, "currency", json_string_value(json_object_get(order, "currency")));
-	payment.integration_id = number(body, "integration_id", paymob_settings.integrations[0]);
-	payment.owner = number(body, "owner", paymob_settings.owner);
+	payment.amount = parameter_number(body, "amount_cents", json_integer_value(json_object_get(order, "amount_cents")));
+	payment.currency = parameter_text(body, "currency", json_string_value(json_object_get(order, "currency")));
+	payment.integration_id = parameter_number(body, "integration_id", paymob_settings.integrations[0]);
+	payment.owner = parameter_number(body, "owner", paymob_settings.owner);
 	transaction = paymob_transaction_make(order, &payment);
 	set_flag(transaction, "is_auth", json_is_true(json_object_get(body, "auth")));
 	/* A kiosk gives a reference number first: paid at the counter later. */
-	if (!set_outcome(transaction, text(body, "outcome", strcmp(method, "kiosk") == 0 ? "pending" : "success"), why))
+	if (!set_outcome(transaction, parameter_text(body, "outcome", strcmp(method, "kiosk") == 0 ? "pending" : "success"), why))
 	{
 		json_decref(transaction);
 		return NULL;
@@ -194,7 +151,7 @@ complete(const json_t *body, Buf *why)
 		buf_puts(why, "this transaction is not pending");
 		return NULL;
 	}
-	return set_outcome(transaction, text(body, "outcome", "success"), why) ? render(transaction, body, why) : NULL;
+	return set_outcome(transaction, parameter_text(body, "outcome", "success"), why) ? render(transaction, body, why) : NULL;
 }
 
 static json_t *
@@ -203,7 +160,7 @@ refund(const json_t *body, Buf *why)
 	json_t	   *parent = find_transaction(body, why);
 	json_int_t	paid = json_integer_value(json_object_get(parent, "amount_cents"));
 	json_int_t	back = json_integer_value(json_object_get(parent, "refunded_amount_cents"));
-	json_int_t	part = number(body, "amount_cents", paid - back);
+	json_int_t	part = parameter_number(body, "amount_cents", paid - back);
 	json_t	   *child;
 
 	if (parent == NULL)
@@ -218,7 +175,7 @@ refund(const json_t *body, Buf *why)
 		return NULL;
 	json_object_set_new(parent, "refunded_amount_cents", json_integer(back + part));
 	/* Recorded live: with the first part. Elsewhere: when all is back. */
-	if (strcmp(text(body, "flag", "first"), "first") == 0 || back + part == paid)
+	if (strcmp(parameter_text(body, "flag", "first"), "first") == 0 || back + part == paid)
 		set_flag(parent, "is_refunded", true);
 	return parent_or_child(parent, child, body, why);
 }
@@ -247,7 +204,7 @@ static json_t *
 capture(const json_t *body, Buf *why)
 {
 	json_t	   *parent = find_transaction(body, why);
-	json_int_t	amount = number(body, "amount_cents", json_integer_value(json_object_get(parent, "amount_cents")));
+	json_int_t	amount = parameter_number(body, "amount_cents", json_integer_value(json_object_get(parent, "amount_cents")));
 	json_t	   *child;
 
 	if (parent == NULL)
@@ -293,8 +250,8 @@ again(const json_t *body, Buf *why)
 static json_t *
 other(const json_t *body, Buf *why)
 {
-	const char *kind = text(body, "kind", "TOKEN");
-	json_int_t	order = number(body, "order", 264064419);
+	const char *kind = parameter_text(body, "kind", "TOKEN");
+	json_int_t	order = parameter_number(body, "order", 264064419);
 	char		joined[512];
 	char		digest[129];
 	json_t	   *made = NULL;
@@ -350,16 +307,16 @@ static json_t *
 change_settings(const json_t *body, Buf *why)
 {
 	(void) why;
-	paymob_settings.token_seconds = (int) number(body, "token_seconds", paymob_settings.token_seconds);
-	paymob_ids(number(body, "order_id", 0), number(body, "transaction_id", 0));
+	paymob_settings.token_seconds = (int) parameter_number(body, "token_seconds", paymob_settings.token_seconds);
+	paymob_ids(parameter_number(body, "order_id", 0), parameter_number(body, "transaction_id", 0));
 	return json_pack("{s:i}", "token_seconds", (int) paymob_settings.token_seconds);
 }
 
 static json_t *
 find_order(const json_t *body, Buf *why)
 {
-	const char *reference = text(body, "reference", NULL);
-	json_t	   *order = reference != NULL ? paymob_order_by_reference(reference) : paymob_order_find(number(body, "order", 0));
+	const char *reference = parameter_text(body, "reference", NULL);
+	json_t	   *order = reference != NULL ? paymob_order_by_reference(reference) : paymob_order_find(parameter_number(body, "order", 0));
 
 	if (order == NULL)
 		buf_puts(why, "no such order");
@@ -369,7 +326,7 @@ find_order(const json_t *body, Buf *why)
 static json_t *
 find_transaction(const json_t *body, Buf *why)
 {
-	json_t	   *transaction = paymob_transaction_find(number(body, "transaction", 0));
+	json_t	   *transaction = paymob_transaction_find(parameter_number(body, "transaction", 0));
 
 	if (transaction == NULL)
 		buf_puts(why, "no such transaction");
@@ -382,9 +339,9 @@ make_child(json_t *parent, const json_t *body, json_int_t amount, const char *fl
 {
 	json_t	   *order = paymob_order_find(json_integer_value(json_object_get(json_object_get(parent, "order"), "id")));
 	json_t	   *child = json_deep_copy(parent);
-	json_int_t	id = number(body, "id", 0);
-	const char *form = text(body, "form", "parent");
-	const char *when = text(body, "flag", "first");
+	json_int_t	id = parameter_number(body, "id", 0);
+	const char *form = parameter_text(body, "form", "parent");
+	const char *when = parameter_text(body, "flag", "first");
 	char		now[40];
 
 	if ((strcmp(form, "parent") != 0 && strcmp(form, "child") != 0) || (strcmp(when, "first") != 0 && strcmp(when, "last") != 0))
@@ -417,7 +374,7 @@ make_child(json_t *parent, const json_t *body, json_int_t amount, const char *fl
 static json_t *
 parent_or_child(json_t *parent, json_t *child, const json_t *body, Buf *why)
 {
-	bool		is_child = strcmp(text(body, "form", "parent"), "child") == 0;
+	bool		is_child = strcmp(parameter_text(body, "form", "parent"), "child") == 0;
 	json_t	   *chosen = render(is_child ? child : parent, body, why);
 	json_t	   *unchosen = chosen != NULL ? render(is_child ? parent : child, NULL, why) : NULL;
 	json_t	   *copy = json_deep_copy(chosen);
@@ -489,20 +446,4 @@ static void
 set_flag(json_t *object, const char *name, bool value)
 {
 	json_object_set_new(object, name, json_boolean(value));
-}
-
-static json_int_t
-number(const json_t *body, const char *name, json_int_t fallback)
-{
-	const json_t *value = json_object_get(body, name);
-
-	return value != NULL ? json_integer_value(value) : fallback;
-}
-
-static const char *
-text(const json_t *body, const char *name, const char *fallback)
-{
-	const char *value = json_string_value(json_object_get(body, name));
-
-	return value != NULL ? value : fallback;
 }

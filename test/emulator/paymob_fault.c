@@ -4,11 +4,11 @@
  * Some faults lose or bend an answer to a call that did its work, as a network
  * does: an order exists at Paymob then, and can be paid. "processed": false
  * makes them lose the call instead. Errors are the other way round.
+ * What is not in the tables here may be in that of common_fault.c.
  */
 #include <string.h>
 
-#include "gemini.h"
-#include "gemini_fault.h"
+#include "common_fault.h"
 #include "paymob.h"
 
 typedef void (*PaymobAct) (PaymobCall *call, const json_t *parameters, Reply *reply);
@@ -36,14 +36,9 @@ static void other_reference(PaymobCall *call, const json_t *parameters, Reply *r
 static void other_status(PaymobCall *call, const json_t *parameters, Reply *reply);
 static void odd_secret(PaymobCall *call, const json_t *parameters, Reply *reply);
 static void expire(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void html(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void redirect(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void garbage(PaymobCall *call, const json_t *parameters, Reply *reply);
 static void huge(PaymobCall *call, const json_t *parameters, Reply *reply);
 static void deep(PaymobCall *call, const json_t *parameters, Reply *reply);
 static void echo_key(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void cut(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void transport(PaymobCall *call, const json_t *parameters, Reply *reply);
 
 static const PlainError plain_errors[] = {
 	{"bad_request", 400, "Bad request."},
@@ -67,64 +62,54 @@ static const Fault faults[] = {
 	{"other_status", NULL, true, other_status},
 	{"odd_secret", "intention", true, odd_secret},
 	{"expire", NULL, false, expire},
-	{"bad_gateway_html", NULL, false, html},
-	{"redirect", NULL, false, redirect},
-	{"garbage", NULL, true, garbage},
 	{"echo_key", NULL, false, echo_key},
 	{"huge_body", NULL, true, huge},
 	{"deep_json", NULL, true, deep},
-	{"cut_json", NULL, true, cut},
-	{"silence", NULL, true, transport},
-	{"reset_before", NULL, true, transport},
-	{"close_before", NULL, true, transport},
-	{"reset_inside", NULL, true, transport},
-	{"short_body", NULL, true, transport},
-	{"trickle", NULL, true, transport},
-	{"not_http", NULL, true, transport},
-	{"headers_flood", NULL, true, transport},
 	{NULL, NULL, false, NULL}
 };
 
-static const PlainError *find_error(const char *name);
-static const Fault *find_fault(const char *name);
-static void clear(Reply *reply);
 static void write_made(PaymobCall *call, Reply *reply);
 
 bool
 paymob_knows_fault(const char *name)
 {
-	return find_error(name) != NULL || find_fault(name) != NULL;
+	return find_named(plain_errors, sizeof *plain_errors, name) != NULL || find_named(faults, sizeof *faults, name) != NULL ||
+		common_fault(name) != NULL;
 }
 
 void
 paymob_fault(PaymobCall *call, const json_t *parameters, Reply *reply)
 {
 	const char *name = parameter_text(parameters, "fault", "");
-	const json_t *processed = json_object_get(parameters, "processed");
-	const PlainError *error = find_error(name);
-	const Fault *fault = find_fault(name);
-	json_int_t	delay = parameter_number(parameters, "ms", parameter_number(parameters, "delay_ms", -1));
+	const PlainError *error = find_named(plain_errors, sizeof *plain_errors, name);
+	const Fault *fault = find_named(faults, sizeof *faults, name);
+	const CommonFault *common = common_fault(name);
 
-	if (fault != NULL && strcmp(name, "trickle") == 0)
-		delay = parameter_number(parameters, "delay_ms", -1);
-	reply->delay_ms = (int) delay;
-	if ((error == NULL && fault == NULL) || (fault != NULL && fault->kind != NULL && strcmp(fault->kind, call->kind) != 0))
+	reply->delay_ms = fault_delay(parameters);
+	if ((error == NULL && fault == NULL && common == NULL) || (fault != NULL && fault->kind != NULL && strcmp(fault->kind, call->kind) != 0))
 	{
 		reply->fault = "unfit";
 		paymob_detail(reply, 418, "The scripted fault %s does not fit a Paymob call of kind %s.", name, call->kind);
 		return;
 	}
-	reply->fault = error != NULL ? error->name : fault->name;
-	if (processed != NULL ? json_is_true(processed) : fault != NULL && fault->works)
+	reply->fault = error != NULL ? error->name : fault != NULL ? fault->name : common->name;
+	if (fault_works(parameters, fault != NULL ? fault->works : common != NULL && common->works))
 		paymob_good(call, reply);
 	if (error != NULL)
 	{
-		clear(reply);
+		fault_clear(reply);
 		paymob_detail(reply, (int) parameter_number(parameters, "status", error->status), "%s",
 					  parameter_text(parameters, "message", error->detail));
 	}
-	else
+	else if (fault != NULL)
 		fault->act(call, parameters, reply);
+	else
+	{
+		/* The network loses some answer, also to a call that did nothing. */
+		if (common->delivery != DELIVER_CHUNKED && reply->body.len == 0)
+			paymob_detail(reply, 500, "Internal server error.");
+		common_fault_act(common, parameters, reply);
+	}
 }
 
 /* ---- answers that are not what was asked ---- */
@@ -214,32 +199,8 @@ expire(PaymobCall *call, const json_t *parameters, Reply *reply)
 {
 	(void) call;
 	(void) parameters;
-	clear(reply);
+	fault_clear(reply);
 	paymob_detail(reply, 401, "Token is invalid or expired.");
-}
-
-static void
-html(PaymobCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	clear(reply);
-	fault_bad_gateway_html(NULL, parameters, reply);
-}
-
-static void
-redirect(PaymobCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	clear(reply);
-	fault_redirect(NULL, parameters, reply);
-}
-
-static void
-garbage(PaymobCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	buf_free(&reply->body);
-	buf_puts(&reply->body, parameter_text(parameters, "text", "\x01\x02 this is not JSON {]"));
 }
 
 /* The key that was sent, twice in the error: to see that a client scrubs it. */
@@ -251,7 +212,7 @@ echo_key(PaymobCall *call, const json_t *parameters, Reply *reply)
 
 	if (key == NULL && authorization != NULL && strchr(authorization, ' ') != NULL)
 		key = strchr(authorization, ' ') + 1;
-	clear(reply);
+	fault_clear(reply);
 	paymob_detail(reply, (int) parameter_number(parameters, "status", 403), "The key %s may not be used (%s).", key ? key : "", key ? key : "");
 }
 
@@ -265,71 +226,14 @@ huge(PaymobCall *call, const json_t *parameters, Reply *reply)
 	else
 		buf_puts(&reply->body, "{\"detail\":\"Not found.\"");
 	buf_puts(&reply->body, ",\"note\":\"");
-	reply->tail = "\"}";
-	reply->filler = (uint64_t) parameter_number(parameters, "mb", 100) * 1024 * 1024;
-	reply->delivery = DELIVER_FILLED;
+	fault_fill(parameters, "\"}", reply);
 }
 
 static void
 deep(PaymobCall *call, const json_t *parameters, Reply *reply)
 {
-	size_t		depth = (size_t) parameter_number(parameters, "depth", 100000);
-
 	(void) call;
-	buf_free(&reply->body);
-	buf_puts(&reply->body, "{\"intention_detail\":");
-	buf_fill(&reply->body, '[', depth);
-	buf_fill(&reply->body, ']', depth);
-	buf_puts(&reply->body, "}");
-}
-
-static void
-cut(PaymobCall *call, const json_t *parameters, Reply *reply)
-{
-	size_t		at = (size_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
-
-	(void) call;
-	if (at < reply->body.len)
-		reply->body.len = at;
-}
-
-/* ---- the way of the bytes ---- */
-
-static void
-transport(PaymobCall *call, const json_t *parameters, Reply *reply)
-{
-	const char *name = reply->fault;
-
-	(void) call;
-	if (reply->body.len == 0)
-		paymob_detail(reply, 500, "Internal server error.");
-	reply->cut_at = (uint64_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
-	if (strcmp(name, "silence") == 0)
-		reply->delivery = DELIVER_SILENCE;
-	else if (strcmp(name, "reset_before") == 0)
-		reply->delivery = DELIVER_RESET_BEFORE;
-	else if (strcmp(name, "close_before") == 0)
-		reply->delivery = DELIVER_CLOSE;
-	else if (strcmp(name, "reset_inside") == 0)
-		reply->delivery = DELIVER_RESET_INSIDE;
-	else if (strcmp(name, "short_body") == 0)
-		reply->delivery = DELIVER_SHORT;
-	else if (strcmp(name, "trickle") == 0)
-	{
-		reply->delivery = DELIVER_TRICKLE;
-		reply->tick_ms = (int) parameter_number(parameters, "ms", 100);
-		reply->tick_bytes = (uint64_t) parameter_number(parameters, "count", 1);
-		if (reply->tick_bytes < 1)
-			reply->tick_bytes = 1;
-	}
-	else
-	{
-		clear(reply);
-		if (strcmp(name, "not_http") == 0)
-			fault_not_http(NULL, parameters, reply);
-		else
-			fault_headers_flood(NULL, parameters, reply);
-	}
+	fault_nest(parameters, "{\"intention_detail\":", "}", reply);
 }
 
 static void
@@ -339,31 +243,6 @@ write_made(PaymobCall *call, Reply *reply)
 
 	if (call->made == NULL)
 		return;
-	clear(reply);
+	fault_clear(reply);
 	paymob_reply(reply, status, json_deep_copy(call->made));
-}
-
-static void
-clear(Reply *reply)
-{
-	pairs_free(&reply->headers);
-	buf_free(&reply->body);
-}
-
-static const PlainError *
-find_error(const char *name)
-{
-	for (const PlainError *error = plain_errors; error->name != NULL; error++)
-		if (strcmp(error->name, name) == 0)
-			return error;
-	return NULL;
-}
-
-static const Fault *
-find_fault(const char *name)
-{
-	for (const Fault *fault = faults; fault->name != NULL; fault++)
-		if (strcmp(fault->name, name) == 0)
-			return fault;
-	return NULL;
 }

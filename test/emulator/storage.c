@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common_fault.h"
 #include "log.h"
 #include "script.h"
 #include "server.h"
@@ -117,7 +118,7 @@ prepare(void *state, const Request *request, Reply *reply)
 	}
 	call->rule = script_take(&question);
 	if (call->rule != NULL)
-		reply->delay_ms = storage_fault_delay(call->rule);
+		reply->delay_ms = fault_delay(call->rule);
 }
 
 /* What is done when its time has come. */

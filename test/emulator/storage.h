@@ -120,8 +120,6 @@ extern void storage_file_totals(size_t *files, size_t *bytes);
 
 /* storage_fault.c */
 extern bool storage_knows_fault(const char *name);
-/* The delay that a rule wants, -1: none. */
-extern int	storage_fault_delay(const json_t *rule);
 extern void storage_fault(StorageCall *call, const json_t *parameters, Reply *reply);
 
 /* storage_control.c */

@@ -9,15 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common.h"
 #include "storage.h"
-
-typedef struct Action
-{
-	const char *name;
-	const char *members;		/* each between spaces */
-	/* The answer, or NULL and why. */
-	json_t	   *(*act) (const json_t *body, Buf *why);
-} Action;
 
 static json_t *put(const json_t *body, Buf *why);
 static json_t *get(const json_t *body, Buf *why);
@@ -40,34 +33,25 @@ static const Action actions[] = {
 	{NULL, NULL, NULL}
 };
 
-static bool check_members(const json_t *body, const char *known, Buf *why);
-static const char *text(const json_t *body, const char *name, const char *fallback);
+static const MemberTypes member_types = {.numbers = " seconds ", .objects = "", .booleans = "", .any = ""};
+
 static bool split(const json_t *body, char **bucket, const char **key, Buf *why);
 static json_t *row_of(const char *bucket, const char *key, Buf *why);
-static void dump(json_t *value, Buf *out);
 
 static const StorageCaller the_service = {.service = true};
 
 bool
 storage_control(const json_t *body, Buf *out)
 {
-	const Action *action = actions;
-	const char *wanted = text(body, "do", "");
+	const Action *action = find_action(actions, &member_types, body, out);
 	json_t	   *answer;
 
-	while (action->name != NULL && strcmp(action->name, wanted) != 0)
-		action++;
-	if (action->name == NULL)
-	{
-		buf_printf(out, "\"do\" is no action: \"%s\"", wanted);
-		return false;
-	}
-	if (!check_members(body, action->members, out))
+	if (action == NULL)
 		return false;
 	answer = action->act(body, out);
 	if (answer == NULL)
 		return false;
-	dump(answer, out);
+	dump_json(answer, out);
 	return true;
 }
 
@@ -82,7 +66,7 @@ storage_control_show(const json_t *body, Buf *out)
 	storage_file_totals(&files, &bytes);
 	json_object_set_new(answer, "files", json_integer((json_int_t) files));
 	json_object_set_new(answer, "bytes", json_integer((json_int_t) bytes));
-	dump(answer, out);
+	dump_json(answer, out);
 	return true;
 }
 
@@ -90,9 +74,9 @@ storage_control_show(const json_t *body, Buf *out)
 static json_t *
 put(const json_t *body, Buf *why)
 {
-	const char *base64 = text(body, "base64", NULL);
-	const char *plain = text(body, "text", "");
-	const char *owner = text(body, "owner", NULL);
+	const char *base64 = parameter_text(body, "base64", NULL);
+	const char *plain = parameter_text(body, "text", "");
+	const char *owner = parameter_text(body, "owner", NULL);
 	StorageCaller caller = {.service = true, .sub = (char *) owner};
 	char		version[37];
 	char		now[40];
@@ -117,9 +101,9 @@ put(const json_t *body, Buf *why)
 		sha256_hex(bytes.data ? bytes.data : "", bytes.len, hex);
 		snprintf(etag, sizeof etag, "\"%.32s\"", hex);
 		metadata = json_pack("{s:s, s:I, s:s, s:s, s:s, s:I, s:i}", "eTag", etag, "size", (json_int_t) bytes.len,
-							 "mimetype", text(body, "mime", "image/png"), "cacheControl", "max-age=3600", "lastModified", now,
+							 "mimetype", parameter_text(body, "mime", "image/png"), "cacheControl", "max-age=3600", "lastModified", now,
 							 "contentLength", (json_int_t) bytes.len, "httpStatusCode", 200);
-		storage_file_put(text(body, "object", ""), version, bytes.data ? bytes.data : "", bytes.len);
+		storage_file_put(parameter_text(body, "object", ""), version, bytes.data ? bytes.data : "", bytes.len);
 		if (storage_rows()->put(&caller, bucket, key, version, metadata, true, &row) != ROW_OK)
 			buf_puts(why, "the row was not written");
 		json_decref(metadata);
@@ -145,7 +129,7 @@ get(const json_t *body, Buf *why)
 	free(bucket);
 	if (row == NULL)
 		return NULL;
-	if (!storage_file_get(text(body, "object", ""), text(row, "version", ""), &bytes))
+	if (!storage_file_get(parameter_text(body, "object", ""), parameter_text(row, "version", ""), &bytes))
 		return json_pack("{s:o, s:n}", "row", row, "base64");
 	buf_base64(&base64, bytes.data ? bytes.data : "", bytes.len);
 	row = json_pack("{s:o, s:s}", "row", row, "base64", base64.data ? base64.data : "");
@@ -167,7 +151,7 @@ delete(const json_t *body, Buf *why)
 	keys = json_pack("[s]", key);
 	if (storage_rows()->drop(&the_service, bucket, keys, &gone) != ROW_OK)
 		buf_puts(why, "the row was not deleted");
-	storage_file_drop(text(body, "object", ""), NULL);
+	storage_file_drop(parameter_text(body, "object", ""), NULL);
 	json_decref(keys);
 	free(bucket);
 	return gone;
@@ -177,7 +161,7 @@ delete(const json_t *body, Buf *why)
 static json_t *
 drop_file(const json_t *body, Buf *why)
 {
-	if (!storage_file_drop(text(body, "object", ""), NULL))
+	if (!storage_file_drop(parameter_text(body, "object", ""), NULL))
 	{
 		buf_puts(why, "there is no such file");
 		return NULL;
@@ -190,7 +174,7 @@ list(const json_t *body, Buf *why)
 {
 	json_t	   *rows = NULL;
 
-	if (storage_rows()->list(&the_service, text(body, "bucket", ""), text(body, "prefix", ""), &rows) != ROW_OK)
+	if (storage_rows()->list(&the_service, parameter_text(body, "bucket", ""), parameter_text(body, "prefix", ""), &rows) != ROW_OK)
 		buf_puts(why, "the rows were not read");
 	return rows;
 }
@@ -200,9 +184,9 @@ static json_t *
 token(const json_t *body, Buf *why)
 {
 	const json_t *seconds = json_object_get(body, "seconds");
-	const char *sub = text(body, "sub", NULL);
+	const char *sub = parameter_text(body, "sub", NULL);
 	json_int_t	now = (json_int_t) time(NULL);
-	json_t	   *payload = json_pack("{s:s, s:s, s:I, s:I}", "role", text(body, "role", "authenticated"), "aud", "authenticated", "iat", now,
+	json_t	   *payload = json_pack("{s:s, s:s, s:I, s:I}", "role", parameter_text(body, "role", "authenticated"), "aud", "authenticated", "iat", now,
 									"exp", now + (seconds != NULL ? json_integer_value(seconds) : 3600));
 	char	   *made;
 	json_t	   *answer;
@@ -237,39 +221,9 @@ disconnect(const json_t *body, Buf *why)
 }
 
 static bool
-check_members(const json_t *body, const char *known, Buf *why)
-{
-	const char *name;
-	json_t	   *value;
-	char		spaced[80];
-
-	json_object_foreach((json_t *) body, name, value)
-	{
-		snprintf(spaced, sizeof spaced, " %s ", name);
-		if (strcmp(name, "do") == 0)
-			continue;
-		if (strstr(known, spaced) == NULL)
-			buf_printf(why, "this action has no member \"%s\"", name);
-		else if (strcmp(name, "seconds") == 0 ? !json_is_integer(value) : !json_is_string(value))
-			buf_printf(why, "\"%s\" has the wrong type", name);
-		if (why->len > 0)
-			return false;
-	}
-	return true;
-}
-
-static const char *
-text(const json_t *body, const char *name, const char *fallback)
-{
-	const char *value = json_string_value(json_object_get(body, name));
-
-	return value != NULL ? value : fallback;
-}
-
-static bool
 split(const json_t *body, char **bucket, const char **key, Buf *why)
 {
-	const char *object = text(body, "object", "");
+	const char *object = parameter_text(body, "object", "");
 	const char *slash = strchr(object, '/');
 
 	if (slash == NULL || slash == object || slash[1] == '\0')
@@ -290,14 +244,4 @@ row_of(const char *bucket, const char *key, Buf *why)
 	if (storage_rows()->find(&the_service, bucket, key, &row) != ROW_OK)
 		buf_puts(why, "there is no such object");
 	return row;
-}
-
-static void
-dump(json_t *value, Buf *out)
-{
-	char	   *made = json_dumps(value, JSON_COMPACT);
-
-	json_decref(value);
-	buf_puts(out, made ? made : "null");
-	free(made);
 }

@@ -2,13 +2,13 @@
  * storage_fault.c: the scripted faults of the Storage service (README.md tells the parameters).
  *
  * Errors come instead of the work; what bends or loses an answer comes after it,
- * as in a network. "processed" turns that round.
+ * as in a network. "processed" turns that round.  What is not in the tables here
+ * may be in that of common_fault.c.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "gemini.h"
-#include "gemini_fault.h"
+#include "common_fault.h"
 #include "storage.h"
 
 typedef void (*StorageAct) (StorageCall *call, const json_t *parameters, Reply *reply);
@@ -34,15 +34,11 @@ typedef struct PlainError
 static void keep(StorageCall *call, const json_t *parameters, Reply *reply);
 static void error(StorageCall *call, const json_t *parameters, Reply *reply);
 static void route_not_found(StorageCall *call, const json_t *parameters, Reply *reply);
-static void html(StorageCall *call, const json_t *parameters, Reply *reply);
-static void redirect(StorageCall *call, const json_t *parameters, Reply *reply);
 static void echo_key(StorageCall *call, const json_t *parameters, Reply *reply);
 static void wrong_bytes(StorageCall *call, const json_t *parameters, Reply *reply);
-static void cut(StorageCall *call, const json_t *parameters, Reply *reply);
+static void cut_file(StorageCall *call, const json_t *parameters, Reply *reply);
 static void other_link(StorageCall *call, const json_t *parameters, Reply *reply);
-static void garbage(StorageCall *call, const json_t *parameters, Reply *reply);
 static void huge(StorageCall *call, const json_t *parameters, Reply *reply);
-static void transport(StorageCall *call, const json_t *parameters, Reply *reply);
 
 static const PlainError plain_errors[] = {
 	{"no_such_key", 400, 404, "NoSuchKey", "not_found", "Object not found"},
@@ -67,66 +63,49 @@ static const Fault faults[] = {
 	{"slow_ok", NULL, true, keep},
 	{"error", NULL, false, error},
 	{"route_not_found", NULL, false, route_not_found},
-	{"bad_gateway_html", NULL, false, html},
-	{"redirect", NULL, false, redirect},
 	{"echo_key", NULL, false, echo_key},
 	{"wrong_bytes", "download", true, wrong_bytes},
-	{"cut_file", "download", true, cut},
-	{"cut_json", NULL, true, cut},
+	{"cut_file", "download", true, cut_file},
 	{"other_link", "sign", true, other_link},
-	{"garbage", NULL, true, garbage},
 	{"huge_body", NULL, true, huge},
-	{"silence", NULL, true, transport},
-	{"reset_before", NULL, true, transport},
-	{"close_before", NULL, true, transport},
-	{"reset_inside", NULL, true, transport},
-	{"short_body", NULL, true, transport},
-	{"trickle", NULL, true, transport},
-	{"not_http", NULL, true, transport},
-	{"headers_flood", NULL, true, transport},
 	{NULL, NULL, false, NULL}
 };
-
-static const PlainError *find_error(const char *name);
-static const Fault *find_fault(const char *name);
-static void clear(Reply *reply);
 
 bool
 storage_knows_fault(const char *name)
 {
-	return find_error(name) != NULL || find_fault(name) != NULL;
-}
-
-int
-storage_fault_delay(const json_t *rule)
-{
-	bool		ticks = strcmp(parameter_text(rule, "fault", ""), "trickle") == 0;
-	json_int_t	delay = parameter_number(rule, "delay_ms", -1);
-
-	return (int) (ticks ? delay : parameter_number(rule, "ms", delay));
+	return find_named(plain_errors, sizeof *plain_errors, name) != NULL || find_named(faults, sizeof *faults, name) != NULL ||
+		common_fault(name) != NULL;
 }
 
 void
 storage_fault(StorageCall *call, const json_t *parameters, Reply *reply)
 {
 	const char *name = parameter_text(parameters, "fault", "");
-	const json_t *processed = json_object_get(parameters, "processed");
-	const PlainError *plain = find_error(name);
-	const Fault *fault = find_fault(name);
+	const PlainError *plain = find_named(plain_errors, sizeof *plain_errors, name);
+	const Fault *fault = find_named(faults, sizeof *faults, name);
+	const CommonFault *common = common_fault(name);
 
-	if ((plain == NULL && fault == NULL) || (fault != NULL && fault->kind != NULL && strcmp(fault->kind, call->kind) != 0))
+	if ((plain == NULL && fault == NULL && common == NULL) || (fault != NULL && fault->kind != NULL && strcmp(fault->kind, call->kind) != 0))
 	{
 		storage_error(reply, 418, 418, "Emulator", "Emulator", "The scripted fault does not fit this call of Storage.");
 		reply->fault = "unfit";
 		return;
 	}
-	if (processed != NULL ? json_is_true(processed) : fault != NULL && fault->works)
+	if (fault_works(parameters, fault != NULL ? fault->works : common != NULL && common->works))
 		storage_work(call, reply);
-	reply->fault = plain != NULL ? plain->name : fault->name;
+	reply->fault = plain != NULL ? plain->name : fault != NULL ? fault->name : common->name;
 	if (plain != NULL)
 		storage_error(reply, plain->http, plain->status, plain->code, plain->error, parameter_text(parameters, "message", plain->message));
-	else
+	else if (fault != NULL)
 		fault->act(call, parameters, reply);
+	else
+	{
+		/* The network loses some answer, also to a call that did nothing. */
+		if (common->delivery != DELIVER_CHUNKED && reply->body.len == 0)
+			storage_json(reply, 500, json_pack("{s:s}", "message", "Internal server error"));
+		common_fault_act(common, parameters, reply);
+	}
 }
 
 /* ---- answers ---- */
@@ -159,22 +138,6 @@ route_not_found(StorageCall *call, const json_t *parameters, Reply *reply)
 	storage_json(reply, 404, json_pack("{s:s}", "message", parameter_text(parameters, "message", "no Route matched with those values")));
 }
 
-static void
-html(StorageCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	clear(reply);
-	fault_bad_gateway_html(NULL, parameters, reply);
-}
-
-static void
-redirect(StorageCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	clear(reply);
-	fault_redirect(NULL, parameters, reply);
-}
-
 /* To see that a client strikes the key out. */
 static void
 echo_key(StorageCall *call, const json_t *parameters, Reply *reply)
@@ -203,13 +166,10 @@ wrong_bytes(StorageCall *call, const json_t *parameters, Reply *reply)
 
 /* Complete HTTP with fewer bytes than there are. */
 static void
-cut(StorageCall *call, const json_t *parameters, Reply *reply)
+cut_file(StorageCall *call, const json_t *parameters, Reply *reply)
 {
-	size_t		at = (size_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
-
 	(void) call;
-	if (at < reply->body.len)
-		reply->body.len = at;
+	common_fault_act(common_fault("cut_json"), parameters, reply);
 }
 
 static void
@@ -220,84 +180,10 @@ other_link(StorageCall *call, const json_t *parameters, Reply *reply)
 									   parameter_text(parameters, "text", "https://evil.example/object/sign/generations/x.png?token=a.b.c")));
 }
 
-static void
-garbage(StorageCall *call, const json_t *parameters, Reply *reply)
-{
-	(void) call;
-	buf_free(&reply->body);
-	buf_puts(&reply->body, parameter_text(parameters, "text", "\x01\x02 this is not JSON {]"));
-}
-
 /* The answer with so many megabytes behind it. */
 static void
 huge(StorageCall *call, const json_t *parameters, Reply *reply)
 {
 	(void) call;
-	reply->tail = "";
-	reply->filler = (uint64_t) parameter_number(parameters, "mb", 100) * 1024 * 1024;
-	reply->delivery = DELIVER_FILLED;
-}
-
-/* ---- the way of the bytes ---- */
-
-static void
-transport(StorageCall *call, const json_t *parameters, Reply *reply)
-{
-	const char *name = reply->fault;
-
-	(void) call;
-	if (reply->body.len == 0)
-		storage_json(reply, 500, json_pack("{s:s}", "message", "Internal server error"));
-	reply->cut_at = (uint64_t) parameter_number(parameters, "cut_at", (json_int_t) reply->body.len / 2);
-	if (strcmp(name, "silence") == 0)
-		reply->delivery = DELIVER_SILENCE;
-	else if (strcmp(name, "reset_before") == 0)
-		reply->delivery = DELIVER_RESET_BEFORE;
-	else if (strcmp(name, "close_before") == 0)
-		reply->delivery = DELIVER_CLOSE;
-	else if (strcmp(name, "reset_inside") == 0)
-		reply->delivery = DELIVER_RESET_INSIDE;
-	else if (strcmp(name, "short_body") == 0)
-		reply->delivery = DELIVER_SHORT;
-	else if (strcmp(name, "trickle") == 0)
-	{
-		reply->delivery = DELIVER_TRICKLE;
-		reply->tick_ms = (int) parameter_number(parameters, "ms", 100);
-		reply->tick_bytes = (uint64_t) parameter_number(parameters, "count", 1);
-		if (reply->tick_bytes < 1)
-			reply->tick_bytes = 1;
-	}
-	else
-	{
-		clear(reply);
-		if (strcmp(name, "not_http") == 0)
-			fault_not_http(NULL, parameters, reply);
-		else
-			fault_headers_flood(NULL, parameters, reply);
-	}
-}
-
-static void
-clear(Reply *reply)
-{
-	pairs_free(&reply->headers);
-	buf_free(&reply->body);
-}
-
-static const PlainError *
-find_error(const char *name)
-{
-	for (const PlainError *plain = plain_errors; plain->name != NULL; plain++)
-		if (strcmp(plain->name, name) == 0)
-			return plain;
-	return NULL;
-}
-
-static const Fault *
-find_fault(const char *name)
-{
-	for (const Fault *fault = faults; fault->name != NULL; fault++)
-		if (strcmp(fault->name, name) == 0)
-			return fault;
-	return NULL;
+	fault_fill(parameters, "", reply);
 }
