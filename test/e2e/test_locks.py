@@ -378,9 +378,9 @@ def test_owner_trigger_that_refuses_every_end(server, emulator, worker, user, ma
         waiting = submit([user, other], 2, tool='vintage')
         wait_for(lambda: statuses(server, waiting) == ['queued'] * 2 and emulator.calls(model='gemini-3-pro-image'), 5, 'the pause')
         time.sleep(0.2)
-        server.query("UPDATE public.generation_jobs SET deadline = now() + interval '0.3 s' WHERE status = 'queued'")
+        server.query("UPDATE public.generation_jobs SET deadline = now() + interval '3 s' WHERE status = 'queued'")
         server.psql('ALTER TABLE public.generation_jobs ENABLE TRIGGER owner_says_no')
-        wait_for(lambda: other.job(waiting[1][1])['status'] == 'failed', 5, 'the deadline of another')
+        wait_for(lambda: other.job(waiting[1][1])['status'] == 'failed', 15, 'the deadline of another')
         assert user.job(waiting[0][1])['status'] == 'queued'
         assert user.api.status(waiting[0][1])['status'] == 'failed'     # past its deadline, written or not
     assert wait_ended(server, waiting, 5) == {'failed': 2}

@@ -167,7 +167,7 @@ def e2e(path):
 
 
 # What of the engine runs a second time with the photos behind a Storage API.
-ON_STORAGE = ('test_photo', 'test_cache', 'test_single_flight', 'test_idempotency', 'test_credits')
+ON_STORAGE = ('test_photo', 'test_cache', 'test_single_flight', 'test_idempotency', 'test_credits', 'test_callers', 'test_crash', 'test_faults', 'test_retry')
 
 
 def on_storage(path):
