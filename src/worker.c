@@ -16,7 +16,6 @@
 #include <malloc.h>
 #include <signal.h>
 
-#include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -55,7 +54,8 @@ static void settle_in(void);
 static void own_session_settings(void);
 static void own_memory_settings(void);
 static void rest(void);
-static bool extension_gone(void);
+static bool look_for_home(void *arg);
+static void exit_if_gone(void);
 static void wait_until_complete(void);
 static bool check_missing(void *arg);
 static bool check_identity(void *arg);
@@ -220,16 +220,12 @@ rest(void)
 	rested = !busy;
 }
 
+/* As every look at the tables: a lock on a catalogue, or any error, must not end the calls under way. */
 static bool
-extension_gone(void)
+look_for_home(void *arg)
 {
-	bool		gone;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	gone = !OidIsValid(get_extension_oid("sparky", true));
-	CommitTransactionCommand();
-	return gone;
+	*(bool *) arg = OidIsValid(get_extension_oid("sparky", true));
+	return true;
 }
 
 /* The extension was dropped: nothing of ours runs here until it comes back. */
@@ -237,8 +233,9 @@ static void
 exit_if_gone(void)
 {
 	DatabaseEntry *entry;
+	bool		home = true;
 
-	if (!extension_gone())
+	if (!sparky_batch_once(BATCH_FILES, look_for_home, &home) || home)
 		return;
 	sparky_shmem_lock(true);
 	entry = sparky_shmem_find(MyDatabaseId);

@@ -259,6 +259,19 @@ def test_new_jobs_go_on_while_the_settlement_is_locked_out(server, emulator, wor
     assert len(emulator.calls()) == 4
 
 
+def test_catalogue_locked(server, emulator, worker, user):
+    """Somebody locks the catalogue that the loop looks into with each sweep: the calls under way go on."""
+    emulator.hold()
+    jobs = submit([user], 2)
+    emulator.wait_calls(2)
+    with transaction(server, 'LOCK TABLE pg_catalog.pg_extension IN ACCESS EXCLUSIVE MODE'):
+        time.sleep(2.2)     # two sweeps
+    emulator.release()
+    assert wait_ended(server, jobs) == {'succeeded': 2}
+    assert len(emulator.calls()) == 2
+    user.assert_money(credits=8, usage=2)
+
+
 def test_lock_longer_than_the_lease(server, emulator, worker, user):
     """The answer is in hand while nothing can be written: no second call is made for it when the lease runs out."""
     server.query("UPDATE sparky.tool_settings SET timeout = '1 s' WHERE tool_id = 'vintage'")
