@@ -34,6 +34,7 @@
 #include "compat.h"
 #include "errand.h"
 #include "launcher.h"
+#include "owner.h"
 #include "settings.h"
 #include "shmem.h"
 #include "worker.h"
@@ -224,11 +225,11 @@ rest(void)
 static bool
 look_for_home(void *arg)
 {
-	*(bool *) arg = OidIsValid(get_extension_oid("sparky", true));
+	*(bool *) arg = OidIsValid(get_extension_oid("sparky", true)) && sparky_data_owner() == GetUserId();
 	return true;
 }
 
-/* The extension was dropped: nothing of ours runs here until it comes back. */
+/* The extension was dropped: nothing of ours runs here until it comes back. Or the data are another's: a worker of his takes over. */
 static void
 exit_if_gone(void)
 {

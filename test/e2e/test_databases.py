@@ -312,6 +312,25 @@ def test_owner_without_login(server, emulator):
         server.psql('DROP ROLE keeper, mute')
 
 
+def test_another_owner(server, emulator):
+    """The data get another owner: the worker of the old one, who may not touch them any more, leaves, and one of the new one serves."""
+    server.psql('CREATE ROLE keeper LOGIN; CREATE ROLE heir LOGIN; CREATE DATABASE inherited')
+    owner = "SELECT usename FROM pg_stat_activity WHERE backend_type = 'sparky worker' AND datname = 'inherited'"
+    try:
+        server.psql("CREATE SCHEMA sparky AUTHORIZATION keeper; GRANT CREATE ON SCHEMA public TO keeper, heir;"
+                    " SET sparky.install = 'full'; CREATE EXTENSION sparky", db='inherited')
+        server.worker_pid('inherited')
+        assert server.value(owner) == 'keeper'
+        server.psql('REASSIGN OWNED BY keeper TO heir; SELECT sparky.repair()', db='inherited')
+        wait_for(lambda: server.value(owner) == 'heir', 15, 'a worker of the new owner')
+        user = User(server, db='inherited')
+        assert user.api.process('vintage', user.photo())['status'] == 'succeeded'
+        user.api.close()
+    finally:
+        server.psql('DROP DATABASE inherited (FORCE)')
+        server.psql('DROP ROLE keeper, heir')
+
+
 def test_databases_setting(server, emulator, database):
     """sparky.databases names who is served."""
     one = database('one')
