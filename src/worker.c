@@ -53,6 +53,7 @@ static void enter(Oid database, Oid *owner);
 static void leave(int code, Datum argument);
 static void settle_in(void);
 static void own_session_settings(void);
+static void insist_on_commits(void);
 static void own_memory_settings(void);
 static void rest(void);
 static bool look_for_home(void *arg);
@@ -188,7 +189,13 @@ own_session_settings(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
-	/* A committed answer must survive a crash, whatever the role was given. */
+	insist_on_commits();
+}
+
+/* A committed answer must survive a crash, whatever the role was given, or the conf file says by now. */
+static void
+insist_on_commits(void)
+{
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
 }
@@ -358,6 +365,7 @@ beat(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		insist_on_commits();
 	}
 	if (!sparky_worker_beat())
 	{

@@ -278,3 +278,18 @@ def test_waiting_for_a_lock_is_no_lost_claim(server, emulator, user):
     user.assert_money(credits=9, usage=1)
     assert len(emulator.calls()) == 1
     assert statuses(server, [(user, job)]) == ['succeeded']
+
+
+def test_commits_stay_durable(server, emulator, user):
+    """synchronous_commit is switched off while the worker runs: what it commits is on disk all the same."""
+    server.psql("""CREATE TABLE public.seen (value text);
+                   CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+                   CREATE TRIGGER look AFTER INSERT OR UPDATE ON public.generation_jobs FOR EACH ROW EXECUTE FUNCTION public.look()""")
+    try:
+        server.reload('synchronous_commit = off')
+        assert user.api.process('vintage', user.photo())['status'] == 'succeeded'
+        assert server.query('SELECT DISTINCT value FROM public.seen') == [('local',)]
+    finally:
+        server.psql('DROP FUNCTION public.look() CASCADE; DROP TABLE public.seen')
+        server.reload('synchronous_commit = on')
