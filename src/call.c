@@ -26,6 +26,7 @@
 
 static void release(void *arg);
 static const char *photo_type(Call *call);
+static bool not_started(Call *call, const char *why, bool hand_back);
 static size_t give_body(void *context, char *buffer, size_t size);
 static size_t give_piece(Call *call, const char *piece, size_t length, size_t start, char *buffer, size_t size);
 static bool take_body(void *context, const char *bytes, size_t length);
@@ -147,7 +148,7 @@ bool
 sparky_call_start(Call *call, HttpClient *client)
 {
 	const char *key = sparky_secret(SECRET_GEMINI_API_KEY);
-	size_t		size = strlen(key) + sizeof("x-goog-api-key: ");
+	size_t		size = sizeof("x-goog-api-key: ") + (key ? strlen(key) : 0);
 	char	   *secret = MemoryContextAlloc(call->context, size);
 	char		timeout[64];
 	const char *headers[] = {secret, "Content-Type: application/json", "Accept: application/json",
@@ -156,6 +157,9 @@ sparky_call_start(Call *call, HttpClient *client)
 	HttpResult	refusal;
 	bool		started;
 
+	/* Whoever was prepared after us may have found that it was taken out of the vault. */
+	if (key == NULL)
+		return not_started(call, "the key is gone", true);
 	snprintf(secret, size, "x-goog-api-key: %s", key);
 	snprintf(timeout, sizeof(timeout), "X-Server-Timeout: %d", Max(1, (call->timeout_ms - SERVER_TIMEOUT_MARGIN_MS) / 1000));
 	request.method = "POST";
@@ -176,10 +180,16 @@ sparky_call_start(Call *call, HttpClient *client)
 	if (started)
 		return true;
 	call->result = refusal;
-	call->report.message = MemoryContextStrdup(call->context, refusal.message);
 	/* STOPPED: this URL is not allowed, ever; otherwise there was no room now. */
-	call->hand_back = refusal.transport != TRANSPORT_STOPPED;
-	call->outcome = call->hand_back ? OUTCOME_CONNECT : OUTCOME_NOT_CONFIGURED;
+	return not_started(call, refusal.message, refusal.transport != TRANSPORT_STOPPED);
+}
+
+static bool
+not_started(Call *call, const char *why, bool hand_back)
+{
+	call->report.message = MemoryContextStrdup(call->context, why);
+	call->hand_back = hand_back;
+	call->outcome = hand_back ? OUTCOME_CONNECT : OUTCOME_NOT_CONFIGURED;
 	call->report.outcome = call->outcome;
 	call->report.call_id = call->call_id;
 	call->report.retry_after = -1;

@@ -1,7 +1,11 @@
 """Keys in Supabase Vault: found, rotated, and nowhere else."""
 
+import os
+import signal
+
 import psycopg2
 import pytest
+from background import Background, wait_until_asleep
 from conftest import KEY, User
 from sparky_server import Refused, Server, wait_for
 from supabase_shape import SHAPE
@@ -142,3 +146,44 @@ def test_a_false_vault_is_not_asked(emulator_process):
         reload(server)
         wait_for(lambda: problems(server) != ['sparky.gemini_api_key is not set'], 5, 'the same vault in good hands')
         user.api.close()
+
+
+def test_a_key_that_goes_while_calls_are_claimed(emulator_process):
+    """Two jobs are claimed in one transaction; while the first is, the key is taken away, and the second finds out.
+    No call is made for the first either, and the worker lives."""
+    with Server(emulator=emulator_process, key=None) as server:
+        server.psql("""CREATE SCHEMA vault;
+            CREATE TABLE vault.secrets (name text, secret text);
+            CREATE VIEW vault.decrypted_secrets AS SELECT name,
+                CASE secret WHEN 'broken' THEN (1 / (length(secret) - 6))::text ELSE secret END AS decrypted_secret FROM vault.secrets;""")
+        server.query("INSERT INTO vault.secrets VALUES ('gemini_api_key', %s)", (KEY,))
+        reload(server)
+        user = User(server)
+        assert user.api.process('vintage', user.photo())['status'] == 'succeeded'
+        # a copy of before serves while the vault is broken, and the vault is asked again after 5 s
+        server.psql("""UPDATE vault.secrets SET secret = 'broken';
+            CREATE FUNCTION public.take_away() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF EXISTS (SELECT FROM vault.secrets) THEN DELETE FROM vault.secrets; PERFORM pg_sleep(5.5); END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER take_away BEFORE INSERT ON sparky.provider_calls FOR EACH ROW EXECUTE FUNCTION public.take_away()""")
+        reload(server)
+        paths, other, worker = [user.photo(), user.photo()], user.another_session(), server.worker_pid()
+        pids = user.api.pid(), other.pid()
+        before = emulator_process.stats()['received']
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            callers = [Background(api.process, 'vintage', path) for api, path in zip((user.api, other), paths)]
+            for pid in pids:
+                wait_until_asleep(server, pid)
+            reload(server)          # so that both are accepted, and claimed, with what the broken vault leaves
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        for caller in callers:
+            result = caller.result()
+            assert (result['status'], result['error']['code'], result['credits_used']) == ('failed', 'not_configured', 0)
+        assert emulator_process.stats()['received'] == before and server.worker_pid() == worker
+        user.assert_money(credits=9, usage=1)
+        user.api.close()
+        other.close()
