@@ -323,6 +323,10 @@ post(const Submission *submission, Slot *slot)
 	bool		posted = false;
 
 	sparky_shmem_lock(true);
+	/* Nobody frees it any more whose worker has ended, perhaps with its database. */
+	entry = sparky_shmem_find(slot->database);
+	if (slot->state == SLOT_ABANDONED && (entry == NULL || entry->worker_pid == 0 || entry->incarnation != slot->incarnation))
+		slot->state = SLOT_FREE;
 	if (slot->state == SLOT_FREE)
 	{
 		submissions[slot - slots] = *submission;

@@ -7,8 +7,8 @@ import time
 import psycopg2
 import pytest
 from background import Background, photos_called, statuses, submit, wait_ended
-from conftest import User, assert_ledger
-from sparky_server import AS_ROOT, process_alive, wait_for
+from conftest import KEY, User, assert_ledger
+from sparky_server import AS_ROOT, Server, process_alive, wait_for
 
 CONF = ["sparky.max_databases = 12"]
 # A statement that needs the database without sessions: core waits 5 s for them to leave, and then refuses.
@@ -106,6 +106,38 @@ def test_drop(server, emulator, database, user):
     user.assert_money(credits=8, usage=2)
     time.sleep(1.2)
     assert server.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sparky worker'") == 1
+
+
+def test_place_of_a_caller_in_a_database_that_is_gone(emulator_process):
+    """A caller leaves while his request is in the worker's hands, and the worker goes with the database: whoever gets
+    his place in shared memory next, in another database, is served."""
+    conf = ['max_connections = 12', 'superuser_reserved_connections = 0', "sparky.accept_timeout = '1s'"]
+    with Server(emulator=emulator_process, key=KEY, conf=conf) as server:
+        server.query('CREATE DATABASE gone')
+        server.psql("""CREATE EXTENSION sparky;
+            CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
+            CREATE TRIGGER slow BEFORE INSERT ON public.generation_jobs FOR EACH ROW EXECUTE FUNCTION public.slow()""", db='gone')
+        server.worker_pid('gone')
+        leaver = User(server, db='gone')
+        path, pid = leaver.photo(), leaver.api.pid()
+        caller = Background(leaver.api.process, 'vintage', path)
+        wait_for(lambda: server.value("SELECT 1 FROM pg_stat_activity WHERE backend_type = 'sparky worker' AND wait_event = 'PgSleep'"),
+                 10, 'the acceptance to begin')
+        server.value('SELECT pg_terminate_backend(%s, 5000)', (pid,))
+        assert isinstance(caller.error(), psycopg2.OperationalError)
+        server.query('DROP DATABASE gone')
+
+        user = User(server, credits=100, plan=3)
+        path, sessions = user.photo(), [user.api]
+        with pytest.raises(psycopg2.OperationalError, match='too many clients'):
+            while True:             # every place there is
+                session = user.another_session()
+                session.pid()
+                sessions.append(session)
+        for session in sessions:
+            assert session.process('vintage', path, wait_seconds=0)['status'] in ('queued', 'running', 'succeeded')
+        for session in sessions:
+            session.close()
 
 
 def test_drop_fails_and_the_worker_is_back(server, emulator, database):
