@@ -131,7 +131,10 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only, ProcessUt
 			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *node = statement->utilityStmt;
-	Oid			database = sparky_shmem_present() ? database_to_empty(node) : InvalidOid;
+	volatile Oid database = sparky_shmem_present() ? database_to_empty(node) : InvalidOid;
+	/* Asked before: a CALL that rolls back may have freed the statement when it returns. */
+	bool		changes = sparky_shmem_present() && changes_databases(node);
+	bool		creates = IsA(node, CreateExtensionStmt);
 
 	if (OidIsValid(database))
 	{
@@ -146,12 +149,12 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only, ProcessUt
 	else
 		run_utility(statement, text, read_only, context, params, environment, dest, completion);
 
-	if (sparky_shmem_present() && changes_databases(node))
+	if (changes)
 	{
 		if (!callback_registered)
 			RegisterXactCallback(on_commit, NULL);
 		callback_registered = tell_at_commit = true;
-		if (IsA(node, CreateExtensionStmt))
+		if (creates)
 			tell_created = true;
 	}
 }
