@@ -13,8 +13,12 @@
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "worker.h"
+
+/* See sparky_batch_commit_before(); of the transaction that runs. */
+static TimestampTz commit_before;
 
 static int	run_in_transaction(BatchKind kind, void **items, int count, BatchWork work, ItemResult *results, bool log);
 static void begin(void);
@@ -47,6 +51,12 @@ sparky_batch_once(BatchKind kind, BatchWork work, void *item)
 	return run_in_transaction(kind, &item, 1, work, &result, true) == 0 && result == ITEM_DONE;
 }
 
+void
+sparky_batch_commit_before(TimestampTz time)
+{
+	commit_before = Min(commit_before, time);
+}
+
 /* 0, or the SQLSTATE of the error that aborted it. */
 static int
 run_in_transaction(BatchKind kind, void **items, int count, BatchWork work, ItemResult *results, bool log)
@@ -66,6 +76,8 @@ run_in_transaction(BatchKind kind, void **items, int count, BatchWork work, Item
 		else
 			for (int i = 0; i < count; i++)
 				results[i] = ITEM_POSTPONED;
+		if (GetCurrentTimestamp() >= commit_before)
+			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("too late to commit")));
 		commit();
 	}
 	PG_CATCH();
@@ -86,6 +98,7 @@ run_in_transaction(BatchKind kind, void **items, int count, BatchWork work, Item
 static void
 begin(void)
 {
+	commit_before = DT_NOEND;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (SPI_connect() != SPI_OK_CONNECT)

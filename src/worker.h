@@ -25,6 +25,8 @@ typedef bool (*BatchWork) (void *item);
 extern void sparky_batch_run(BatchKind kind, void **items, int count, BatchWork work, ItemResult *results, int *failed_with);
 /* One piece of work in a transaction of its own; false when it failed or was postponed. */
 extern bool sparky_batch_once(BatchKind kind, BatchWork work, void *item);
+/* Inside the transaction: what an item did holds only until then; a batch that takes longer is undone, and its items postponed one by one. */
+extern void sparky_batch_commit_before(TimestampTz time);
 
 typedef struct PausedModel
 {

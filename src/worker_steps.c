@@ -220,9 +220,11 @@ settle_item(void *arg)
 		return true;
 	}
 	decision = sparky_job_after_call(&call->job, call->outcome, call->gemini.retry_after,
-									 pg_prng_double(&pg_global_prng_state), batch_now);
+									 pg_prng_double(&pg_global_prng_state), GetCurrentTimestamp());
 	if (decision.step == JOB_SETTLE)
 	{
+		/* From its deadline on the job reads as failed: it must not be charged after that. */
+		sparky_batch_commit_before(call->job.deadline);
 		if (call->answer.image != NULL && sparky_storage_outside())
 		{
 			/* Charged when storage has it. */
@@ -260,8 +262,9 @@ keep_item(void *arg)
 	if (step != ROW_STEP_DONE)
 		return step == ROW_STEP_GONE;
 	/* Too late to be kept: the settlement ends it, which has the locks that telling the user takes. */
-	if (batch_now >= call->job.deadline)
+	if (GetCurrentTimestamp() >= call->job.deadline)
 		return false;
+	sparky_batch_commit_before(call->job.deadline);
 	keep_answer(call);
 	return true;
 }

@@ -199,6 +199,22 @@ def test_past_its_deadline_it_reads_as_failed_without_a_worker(server, emulator,
     assert server.worker_pid() == worker
 
 
+def test_a_settlement_that_outlasts_the_deadline(server, emulator, user, settings):
+    """The answer comes in time, and its settlement is too slow: who is told that the job failed is not charged for it afterwards."""
+    server.psql("""CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3.2); RETURN NULL; END';
+        CREATE TRIGGER slow AFTER INSERT ON public.credit_ledger FOR EACH ROW WHEN (NEW.kind = 'usage') EXECUTE FUNCTION public.slow()""")
+    try:
+        settings(job_deadline='3s')
+        result = user.api.process('cartoon', user.photo())
+        assert (result['status'], result['error']['code'], result['credits_used']) == ('failed', 'provider_timeout', 0)
+        wait_for(lambda: user.job(result['job_id'])['status'] not in ('generating', 'answered', 'storing'), 10, 'the end of the job')
+        assert user.api.status(result['job_id'])['status'] == 'failed'
+        user.assert_money(credits=10, usage=0)
+        assert [(call['outcome'], call['charged']) for call in user.provider_calls()] == [('ok', False)]
+    finally:
+        server.psql('DROP FUNCTION public.slow() CASCADE')
+
+
 # ---- where a call may go
 
 class Listener:
