@@ -25,6 +25,7 @@
 #define JOB_COLUMN_COUNT 13
 
 static void read_job(uint64 row, Job *job);
+static bool answered_since(const Job *job, TimestampTz since);
 
 static Datum
 text_or_null(const char *text, char *null)
@@ -457,6 +458,7 @@ sparky_queue_end_overdue(int limit, TimestampTz now)
 	Oid			mark_types[] = {UUIDOID, TIMESTAMPTZOID};
 	SPITupleTable *rows;
 	uint64		count;
+	int			ended = 0;
 
 	sparky_plan(&plan,
 				"SELECT " JOB_COLUMNS ", j.status IN ('answered', 'storing') FROM public.generation_jobs j"
@@ -478,11 +480,26 @@ sparky_queue_end_overdue(int limit, TimestampTz now)
 		SPI_tuptable = rows;
 		read_job(i, &job);
 		answered = sparky_column_bool(i, JOB_COLUMN_COUNT + 1);
+		/* A row that was kept an answer for between our look and our lock comes as it is now, but its answer was looked for as of then. */
+		if (answered && answered_since(&job, DatumGetTimestampTz(values[2])))
+			continue;
+		ended++;
 		sparky_queue_fail(&job, answered ? OUTCOME_STORAGE : OUTCOME_DEADLINE, 0, now);
 		mark_values[0] = UUIDPGetDatum(&job.id);
 		(void) sparky_execute(mark, mark_values, NULL, 0);
 	}
-	return (int) count;
+	return ended;
+}
+
+static bool
+answered_since(const Job *job, TimestampTz since)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, TIMESTAMPTZOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id), TimestampTzGetDatum(since)};
+
+	sparky_plan(&plan, "SELECT 1 FROM sparky.answers WHERE job_id = $1 AND answered_at > $2", 2, types);
+	return sparky_execute(plan, values, NULL, 1) > 0;
 }
 
 TimestampTz

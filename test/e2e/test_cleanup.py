@@ -5,7 +5,9 @@ import threading
 import time
 import uuid
 
+from background import Background
 from conftest import assert_ledger
+from sparky_server import wait_for
 
 ROWS = int(os.environ.get('SPARKY_CLEANUP_ROWS', 1000000))
 BLOCKED_MS = 100
@@ -284,3 +286,27 @@ def test_overdue_jobs_end_without_a_worker(server, user):
         assert cursor.fetchone() == (4,)
     connection.rollback()
     connection.close()
+
+
+def test_an_answer_that_comes_while_overdue_jobs_are_looked_for(server):
+    """end_jobs() has seen a job without an answer, and meets it with one: it stays. A policy of the owner's makes the look
+    slow; he may not log in, so no worker has a part in it."""
+    server.psql('CREATE ROLE keeper NOLOGIN; CREATE DATABASE looked')
+    try:
+        server.psql("CREATE SCHEMA sparky AUTHORIZATION keeper; GRANT CREATE ON SCHEMA public TO keeper; SET sparky.install = 'full'; CREATE EXTENSION sparky", db='looked')
+        user, job = server.sign_up(db='looked'), uuid.uuid4()
+        server.query("INSERT INTO public.generation_jobs (id, user_id, tool_id, kind, status, source_path, tool_revision, image_hash, cache_key, credits_held,"
+                     " deadline, incarnation, lease_until) VALUES (%s, %s, 'cartoon', 'image', 'generating', 'p', 1, 'h', 'k', 1, now() - interval '1 s',"
+                     " 1, now() + interval '1 hour')", (job, user), db='looked')
+        server.psql("""CREATE FUNCTION public.slowly() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN true; END';
+            CREATE POLICY slowly ON public.generation_jobs TO keeper USING (public.slowly());
+            ALTER TABLE public.generation_jobs FORCE ROW LEVEL SECURITY""", db='looked')
+        caller = Background(server.value, 'SELECT sparky.end_jobs()', db='looked')
+        wait_for(lambda: server.value("SELECT 1 FROM pg_stat_activity WHERE datname = 'looked' AND wait_event = 'PgSleep'"), 10, 'the look')
+        server.psql(f"""BEGIN; INSERT INTO sparky.answers (job_id) VALUES ('{job}');
+            UPDATE public.generation_jobs SET status = 'answered', incarnation = NULL, lease_until = NULL WHERE id = '{job}'; COMMIT""", db='looked')
+        assert caller.result() == 0
+        assert server.row('SELECT status, (SELECT count(*) FROM sparky.answers a WHERE a.job_id = j.id) FROM public.generation_jobs j', db='looked') == ('answered', 1)
+    finally:
+        server.psql('DROP DATABASE looked (FORCE)')
+        server.psql('DROP ROLE keeper')
