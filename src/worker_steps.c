@@ -210,6 +210,7 @@ settle_item(void *arg)
 		return false;
 	if (step == ROW_STEP_GONE)
 	{
+		call->report.charged = false;	/* a batch that was undone may have said so */
 		sparky_queue_note_call(&call->report, batch_now);
 		return true;
 	}
