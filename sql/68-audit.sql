@@ -187,12 +187,13 @@ LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SE
 	FROM sparky.stored_files f WHERE NOT EXISTS (SELECT FROM storage.objects o WHERE o.id = f.object_id)
 	UNION ALL
 	-- embedded: row and bytes are one commit. The digest is not computed anew: that would read every photo.
+	-- Rows of user_uploads a client may insert, rename and fill as he likes: what they say is no promise of ours.
 	SELECT CASE WHEN f.object_id IS NULL THEN 'object_has_file' ELSE 'file_facts' END, o.bucket_id || '/' || o.name,
 		format('metadata say %s bytes of %s, the file has %s of %s', o.metadata ->> 'size', o.metadata ->> 'mimetype', octet_length(f.bytes), f.mime_type)
 	FROM storage.objects o LEFT JOIN sparky.stored_files f ON f.object_id = o.id
 	WHERE o.bucket_id IN ('user_uploads', 'generations') AND sparky.storage_is_ours()
-		AND (f.object_id IS NULL OR f.size <> octet_length(f.bytes) OR o.metadata ->> 'size' IS DISTINCT FROM f.size::text
-			OR o.metadata ->> 'mimetype' IS DISTINCT FROM f.mime_type)
+		AND (f.size <> octet_length(f.bytes) OR o.bucket_id = 'generations' AND (f.object_id IS NULL
+			OR o.metadata ->> 'size' IS DISTINCT FROM f.size::text OR o.metadata ->> 'mimetype' IS DISTINCT FROM f.mime_type))
 	UNION ALL
 	SELECT 'result_has_object', m.id::text, m.image_url
 	FROM (SELECT g.id, g.image_url, substr(g.image_url, 13) AS name FROM public.generations g
@@ -374,6 +375,7 @@ BEGIN
 	SELECT 'file_has_owner', o.bucket_id || '/' || o.name, format('account %s is gone', o.owner_id)
 	FROM gone JOIN storage.objects o ON o.owner_id = gone.owner_id
 	WHERE o.bucket_id IN ('user_uploads', 'generations')
+		AND (NOT embedded OR EXISTS (SELECT FROM sparky.stored_files f WHERE f.object_id = o.id))	-- a client may insert a row, but no file
 		AND NOT EXISTS (SELECT FROM sparky.erasures e WHERE e.bucket_id = o.bucket_id AND e.name = o.name);
 
 	RETURN QUERY

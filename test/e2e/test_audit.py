@@ -228,6 +228,21 @@ def test_a_planted_violation_is_named(server, life, check):
         connection.close()
 
 
+@pytest.mark.embedded('rows of storage.objects that clients write')
+def test_a_client_cannot_raise_an_alarm(server, life, user):
+    """The policies let him write rows of his folder: without a file, in another's name, with any words."""
+    name = user.photo().partition('/')[2]
+    user.api.call("UPDATE storage.objects SET metadata = '{}' WHERE name = %s RETURNING id", (name,))
+    for n, owner in enumerate((str(user.id), 'nobody', None)):
+        user.api.call("INSERT INTO storage.objects (bucket_id, name, owner_id) VALUES ('user_uploads', %s, %s)", (f'{user.id}/{n}.png', owner))
+    with server.connect().cursor() as cursor:
+        assert audit(cursor) == []
+    server.query("UPDATE sparky.stored_files f SET bytes = bytes || 'x' FROM storage.objects o WHERE o.id = f.object_id AND o.name = %s", (name,))
+    with server.connect().cursor() as cursor:
+        assert [row[0] for row in audit(cursor)] == ['file_facts']
+    server.query("DELETE FROM storage.objects WHERE name LIKE %s", (f'{user.id}/%',))
+
+
 def test_stats(server, life):
     stats = server.value('SELECT sparky.stats()')
     assert stats['requests']['hits'] >= 1 and stats['requests']['accepted'] >= 5
