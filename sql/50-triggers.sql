@@ -38,7 +38,9 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
 			FOR EACH ROW WHEN (OLD.model IS DISTINCT FROM NEW.model OR OLD.prompt IS DISTINCT FROM NEW.prompt
 				OR OLD.system_instruction IS DISTINCT FROM NEW.system_instruction OR OLD.response_schema IS DISTINCT FROM NEW.response_schema
 				OR OLD.generation_config IS DISTINCT FROM NEW.generation_config)
-			EXECUTE FUNCTION sparky.on_tool_settings()', 'Raises the revision when the answers would change')
+			EXECUTE FUNCTION sparky.on_tool_settings()', 'Raises the revision when the answers would change'),
+		(2, 'sparky.tool_settings', 'sparky_tool_settings_insert', 'BEFORE INSERT ON sparky.tool_settings
+			FOR EACH ROW EXECUTE FUNCTION sparky.on_tool_settings()', 'Begins above the revisions that jobs had under an earlier row')
 	) t
 	UNION ALL
 	SELECT 1, 'public.' || c.name, 'sparky_config_' || lower(e.event),
@@ -191,14 +193,19 @@ COMMENT ON FUNCTION sparky.put_plans() IS
 For repair(), where the trigger was gone.';
 
 CREATE FUNCTION sparky.on_tool_settings() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	NEW.revision := greatest(NEW.revision, OLD.revision + 1);
+	IF TG_OP = 'UPDATE' THEN
+		NEW.revision := greatest(NEW.revision, OLD.revision + 1);
+	ELSIF NOT EXISTS (SELECT FROM sparky.tool_settings s WHERE s.tool_id = NEW.tool_id) THEN
+		-- A row that comes in the place of a deleted one: a cache entry goes no later than its job.
+		NEW.revision := greatest(NEW.revision, (SELECT max(j.tool_revision) + 1 FROM public.generation_jobs j WHERE j.tool_id = NEW.tool_id));
+	END IF;
 	RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION sparky.on_tool_settings() IS
-'Trigger: what changes a tool''s answers raises its revision.
+'Trigger: what changes a tool''s answers raises its revision, and so does a new row for a tool that had one.
 
 The revision is part of the cache key, so older results are not used again.';
 

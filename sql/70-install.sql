@@ -149,7 +149,7 @@ BEGIN
 	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE '%.sparky_config_%') THEN
 		PERFORM sparky.raise_config(VARIADIC ARRAY(SELECT DISTINCT split_part(m, '.', 2) FROM unnest(made) m WHERE m LIKE '%.sparky_config_%'));
 	END IF;
-	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE '%.sparky_tool_settings_revision' OR m LIKE '%.sparky_wording_%') THEN
+	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE '%.sparky_tool_settings_%' OR m LIKE '%.sparky_wording_%') THEN
 		PERFORM sparky.raise_tools(NULL);
 	END IF;
 	IF EXISTS (SELECT FROM unnest(made) m WHERE m LIKE 'public.users.sparky_users_plan_%') THEN

@@ -193,6 +193,23 @@ def test_what_changes_a_tools_answers_is_never_answered_with_an_old_one(server, 
     assert len(emulator.calls()) == 3
 
 
+def test_settings_written_anew_are_never_answered_with_an_old_one(server, emulator, user):
+    """By the service role, as a dashboard replaces a row: each time as if for the first time, with revision 1."""
+    path = user.photo()
+    results = []
+    with server.client(role='service_role') as service:
+        for prompt in ('Draw the person in chalk.', 'Draw the person in ink.', 'Draw the person in chalk.'):
+            service.call("DELETE FROM sparky.tool_settings WHERE tool_id = 'cartoon'")
+            service.call("INSERT INTO sparky.tool_settings (tool_id, model, prompt) VALUES ('cartoon', 'gemini-nano-banana-2.1', %s)", (prompt,))
+            results.append(user.api.process('cartoon', path))
+            assert results[-1]['status'] == 'succeeded' and results[-1]['cached'] is False, results
+        revision = server.value("SELECT revision FROM sparky.tool_settings WHERE tool_id = 'cartoon'")
+        service.call("INSERT INTO sparky.tool_settings (tool_id, model, prompt) VALUES ('cartoon', 'm', 'p') ON CONFLICT DO NOTHING")
+    assert server.value("SELECT revision FROM sparky.tool_settings WHERE tool_id = 'cartoon'") == revision
+    assert user.api.process('cartoon', path)['generation_id'] == results[-1]['generation_id']
+    server.psql("DELETE FROM sparky.tool_settings WHERE tool_id = 'cartoon'; SELECT sparky.seed()")
+
+
 def test_a_changed_schema_is_never_answered_with_an_old_analysis(server, emulator, user, tool):
     path = user.photo()
     first = user.api.analyze('face-shape', path)
