@@ -25,6 +25,13 @@
 
 #define NAME_CHARACTERS 60
 
+/*
+ * An interval may reach beyond what a timestamp or an integer can hold.  A day is
+ * the longest job_deadline; a thousand years are for ever.
+ */
+#define LONGEST_TIMEOUT_SECONDS INT64CONST(86400)
+#define LONGEST_CACHE_TTL_SECONDS INT64CONST(31536000000)
+
 /* The lists that x-values names, and how to look up a value in each. */
 typedef struct ValueList
 {
@@ -69,7 +76,7 @@ sparky_tool_read(const char *tool_id, Tool *tool)
 				"SELECT t.id, t.type::pg_catalog.text = 'ANALYSIS', t.is_active, COALESCE(t.credits, 1),"
 				" t.parameter_schema::pg_catalog.text, s.revision, s.model, s.prompt, s.system_instruction,"
 				" s.response_schema::pg_catalog.text, s.generation_config::pg_catalog.text,"
-				" pg_catalog.ceil(EXTRACT(epoch FROM s.timeout))::pg_catalog.int4,"
+				" pg_catalog.ceil(EXTRACT(epoch FROM s.timeout))::pg_catalog.int8,"
 				" pg_catalog.ceil(EXTRACT(epoch FROM s.cache_ttl))::pg_catalog.int8"
 				" FROM public.tools t LEFT JOIN sparky.tool_settings s ON s.tool_id = t.id WHERE t.id = $1",
 				1, types);
@@ -87,8 +94,8 @@ sparky_tool_read(const char *tool_id, Tool *tool)
 	tool->system_instruction = sparky_column_text(0, 9);
 	tool->response_schema = sparky_column_text(0, 10);
 	tool->generation_config = sparky_column_text(0, 11);
-	tool->timeout_seconds = (int) sparky_column_int(0, 12, sparky_call_timeout);
-	tool->cache_ttl_seconds = sparky_column_int(0, 13, sparky_cache_ttl);
+	tool->timeout_seconds = (int) Min(sparky_column_int(0, 12, sparky_call_timeout), LONGEST_TIMEOUT_SECONDS);
+	tool->cache_ttl_seconds = Min(sparky_column_int(0, 13, sparky_cache_ttl), LONGEST_CACHE_TTL_SECONDS);
 	return true;
 }
 

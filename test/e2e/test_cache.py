@@ -264,6 +264,15 @@ def test_a_photo_replaced_under_its_path_is_another_request(server, emulator, us
     assert len(emulator.calls()) == 2
 
 
+def test_settings_longer_than_time_itself(emulator, user, tool):
+    """The longest interval that there is means: always."""
+    tool('vintage', cache_ttl='178000000 years', timeout='178000000 years')
+    path = user.photo()
+    first = user.api.process('vintage', path)
+    assert first['status'] == 'succeeded', first
+    assert user.api.process('vintage', path)['generation_id'] == first['generation_id']
+
+
 def test_a_hit_in_a_repeatable_read_transaction(emulator, user):
     path = user.photo()
     first = user.api.process('cartoon', path)
