@@ -33,7 +33,7 @@ RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'sparky_payments_to_rev
 COMMENT ON FUNCTION sparky.payments_to_review() IS
 'How many payments took money and gave nothing: for an operator to look at.
 
-Events with outcome duplicate_payment, account_gone or held, and payments with another amount or currency than their order.';
+Events with outcome duplicate_payment, account_gone or held, and payments with another amount or currency than their order; not those that were voided or refunded in full since.';
 
 CREATE FUNCTION sparky.try_jsonb(body text) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$

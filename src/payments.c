@@ -415,11 +415,21 @@ sparky_payments_flagged(void)
 	(void) sparky_execute_latest(there, NULL, NULL, 1);
 	if (!sparky_column_bool(0, 1))
 		return 0;
-	/* A mismatch that pays took money too, unless it is a genuine payment with its digits moved. */
+	/*
+	 * A mismatch that pays took money too, unless it is a genuine payment with its digits moved.  What was given back,
+	 * told of the payment itself or of children that add up to it, took none.
+	 */
 	sparky_plan(&plan,
 				"SELECT pg_catalog.count(*) FROM public.payment_events e WHERE e.outcome IN ('duplicate_payment', 'account_gone', 'held', 'mismatch')"
 				" AND (e.outcome <> 'mismatch' OR e.pays AND NOT EXISTS (SELECT FROM public.payment_events f"
-				"  WHERE f.transaction_id = e.transaction_id AND f.outcome IN ('fulfilled', 'duplicate_payment')))", 0, NULL);
+				"  WHERE f.transaction_id = e.transaction_id AND f.outcome IN ('fulfilled', 'duplicate_payment')))"
+				" AND NOT EXISTS (SELECT FROM public.payment_events r WHERE r.paymob_order_id = e.paymob_order_id AND r.ours AND NOT r.child"
+				"  AND r.transaction_id = e.transaction_id AND r.currency = e.currency"
+				"  AND (r.voids OR r.refunds AND r.refunded_cents >= e.amount_cents))"
+				" AND coalesce((SELECT pg_catalog.sum(c.amount_cents) FROM (SELECT DISTINCT ON (r.transaction_id) r.amount_cents"
+				"  FROM public.payment_events r WHERE r.paymob_order_id = e.paymob_order_id AND r.ours AND r.child AND r.refunds"
+				"  AND r.parent_transaction = e.transaction_id AND r.currency = e.currency ORDER BY r.transaction_id, r.id) c), 0) < e.amount_cents",
+				0, NULL);
 	(void) sparky_execute_latest(plan, NULL, NULL, 1);
 	return sparky_column_int(0, 1, 0);
 }

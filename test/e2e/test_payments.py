@@ -522,6 +522,7 @@ def test_two_payments_of_one_order(server, user, order):
     # the second is given back: the order stands
     assert post(server, refund(order.paymob, AMOUNT, second, AMOUNT)) == (200, 'logged')
     assert user.credits() == before + CREDITS and order.row()['status'] == 'paid'
+    assert server.value('SELECT sparky.payments_to_review()') == review
     # the first as well
     assert post(server, order.refund(AMOUNT)) == (200, 'logged')
     assert user.credits() == before and order.row()['status'] == 'refunded'
@@ -780,6 +781,32 @@ def test_a_deleted_user(server, make_user):
     assert (order.payment()['status'], order.payment()['user_id']) == ('SUCCESS', None)
     assert server.value('SELECT sparky.payments_to_review()') == review + 1
     assert post(server, order.refund(AMOUNT)) == (200, 'logged') and order.row()['status'] == 'refunded' and order.ledger() == []
+    assert server.value('SELECT sparky.payments_to_review()') == review
+
+
+@pytest.mark.parametrize('way', ['void', 'children', 'other amount'])
+def test_what_was_given_back_needs_no_review(server, user, order, way):
+    """An operator gives the money back at Paymob; a part of it is not enough."""
+    review = server.value('SELECT sparky.payments_to_review()')
+    amount = AMOUNT - 1 if way == 'other amount' else AMOUNT
+    second = new_id()
+    post(server, order.paid())
+    post(server, order.paid(id=second, amount_cents=amount))
+    assert server.value('SELECT sparky.payments_to_review()') == review + 1
+    if way == 'children':
+        part = refund_child(order.paymob, AMOUNT - 1, second)
+        assert post(server, part) == (200, 'logged') and post(server, part) == (200, 'duplicate')
+        # told anew, with another state: still one part
+        assert post(server, part.but(is_3d_secure=False, is_void=True, error_occured=True)) == (200, 'logged')
+        assert server.value('SELECT sparky.payments_to_review()') == review + 1
+        post(server, refund_child(order.paymob, 1, second))
+    elif way == 'void':
+        post(server, order.void().but(id=second))
+    else:
+        post(server, refund(order.paymob, amount, second, amount - 1))
+        assert server.value('SELECT sparky.payments_to_review()') == review + 1
+        post(server, refund(order.paymob, amount, second, amount))
+    assert server.value('SELECT sparky.payments_to_review()') == review and order.row()['status'] == 'paid'
 
 
 def test_a_user_who_is_deleted_after_his_payment(server, make_user):
