@@ -32,6 +32,7 @@
 #define COPY_MS 60000
 /* A vault that could not be read is tried again so soon. */
 #define RETRY_MS 5000
+#define WHITE_SPACE " \t\r\n"
 #define PREFIX_LENGTH (sizeof("sparky.") - 1)
 
 typedef struct SecretSource
@@ -67,7 +68,7 @@ static void wipe(char **copy);
 static bool
 blank(const char *text)
 {
-	return text == NULL || text[strspn(text, " \t\r\n")] == '\0';
+	return text == NULL || text[strspn(text, WHITE_SPACE)] == '\0';
 }
 
 const char *
@@ -176,23 +177,30 @@ copy_from_vault(void)
 			forget(&sources[i]);
 }
 
-/* Keep a copy, and leave none in memory that is given back. */
+/* Keep a copy without the white space around it, and leave none in memory that is given back. */
 static void
 take(const char *name, text *secret, bool *seen)
 {
+	const char *start = VARDATA_ANY(secret);
+	size_t		length = VARSIZE_ANY_EXHDR(secret);
+
+	/* What was pasted into a dashboard or read from a file often ends in a line break, which no header may hold. */
+	while (length > 0 && strchr(WHITE_SPACE, *start) != NULL)
+		start++, length--;
+	while (length > 0 && strchr(WHITE_SPACE, start[length - 1]) != NULL)
+		length--;
 	for (int i = 0; i < SECRET_COUNT; i++)
 	{
 		SecretSource *source = &sources[i];
-		size_t		length = VARSIZE_ANY_EXHDR(secret);
 		char	   *copy;
 
 		if (strcmp(name, source->setting + PREFIX_LENGTH) != 0)
 			continue;
 		seen[i] = true;
-		if (source->vault != NULL && strlen(source->vault) == length && memcmp(source->vault, VARDATA_ANY(secret), length) == 0)
+		if (source->vault != NULL && strlen(source->vault) == length && memcmp(source->vault, start, length) == 0)
 			continue;
 		copy = MemoryContextAlloc(TopMemoryContext, length + 1);
-		memcpy(copy, VARDATA_ANY(secret), length);
+		memcpy(copy, start, length);
 		copy[length] = '\0';
 		forget(source);
 		if (blank(copy))

@@ -65,6 +65,13 @@ def test_a_rotated_key_is_used(server, emulator, user, secret):
     assert user.api.process('vintage', user.photo())['status'] == 'succeeded'
 
 
+def test_white_space_around_a_key_is_not_the_key(server, emulator, user, secret):
+    """As it comes from a file, or from a dashboard's clipboard."""
+    server.query('SELECT vault.update_secret(%s, %s)', (secret, f' {KEY}\r\n'), user='postgres')
+    reload(server)
+    assert user.api.process('cartoon', user.photo())['status'] == 'succeeded' and problems(server) == []
+
+
 def test_a_secret_that_is_taken_away_is_forgotten(server, emulator, user, secret):
     assert user.api.process('vintage', user.photo())['status'] == 'succeeded'
     server.query("DELETE FROM vault.secrets WHERE id = %s", (secret,), user='postgres')
