@@ -51,6 +51,12 @@ typedef struct Purchase
 	bool		reversed;
 } Purchase;
 
+/* What an SQL face does. */
+typedef enum PlanAct
+{
+	REFRESH_USER, BUY_ORDER, REVERSE_ORDER, RESTORE_ORDER
+} PlanAct;
+
 #define RANKED "(SELECT r.id, row_number() OVER (ORDER BY r.monthly_credits, r.max_daily_credits, r.id) AS rank FROM public.plans r)"
 #define EFFECTIVE "coalesce(e.plan_id, 1)"
 #define EFFECTIVE_END "nullif(e.ends_at, 'infinity')"
@@ -575,20 +581,45 @@ lock_order(const pg_uuid_t *order_id, PlanOrder *order)
 	return lock_user(&order->user_id);
 }
 
+/* What the four faces do, each as the data owner and with the user's row locked; where an argument is NULL, nothing. */
+static Datum
+act(FunctionCallInfo fcinfo, PlanAct what)
+{
+	OwnerScope	scope;
+	PlanOrder	order;
+	TimestampTz at;
+
+	for (int i = 0; i < PG_NARGS(); i++)
+		if (PG_ARGISNULL(i))
+			PG_RETURN_NULL();
+	at = PG_GETARG_TIMESTAMPTZ(1);
+	sparky_owner_enter(&scope);
+	if (what == REFRESH_USER ? lock_user(PG_GETARG_UUID_P(0)) : lock_order(PG_GETARG_UUID_P(0), &order))
+		switch (what)
+		{
+			case REFRESH_USER:
+				sparky_plans_refresh(PG_GETARG_UUID_P(0), at);
+				break;
+			case BUY_ORDER:
+				sparky_plans_buy(&order, at);
+				break;
+			case REVERSE_ORDER:
+				sparky_plans_reverse(&order.order_id, at, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+				break;
+			case RESTORE_ORDER:
+				sparky_plans_restore(&order, at);
+				break;
+		}
+	sparky_owner_leave(&scope);
+	PG_RETURN_VOID();
+}
+
 /* sparky.refresh_plans(user_id, at): as at an acceptance at that time. */
 SPARKY_FUNCTION(sparky_refresh_plans);
 Datum
 sparky_refresh_plans(PG_FUNCTION_ARGS)
 {
-	OwnerScope	scope;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	sparky_owner_enter(&scope);
-	if (lock_user(PG_GETARG_UUID_P(0)))
-		sparky_plans_refresh(PG_GETARG_UUID_P(0), PG_GETARG_TIMESTAMPTZ(1));
-	sparky_owner_leave(&scope);
-	PG_RETURN_VOID();
+	return act(fcinfo, REFRESH_USER);
 }
 
 /* sparky.buy_plan(order_id, at): as when its payment comes at that time. */
@@ -596,16 +627,7 @@ SPARKY_FUNCTION(sparky_buy_plan);
 Datum
 sparky_buy_plan(PG_FUNCTION_ARGS)
 {
-	OwnerScope	scope;
-	PlanOrder	order;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	sparky_owner_enter(&scope);
-	if (lock_order(PG_GETARG_UUID_P(0), &order))
-		sparky_plans_buy(&order, PG_GETARG_TIMESTAMPTZ(1));
-	sparky_owner_leave(&scope);
-	PG_RETURN_VOID();
+	return act(fcinfo, BUY_ORDER);
 }
 
 /* sparky.reverse_plan(order_id, at, reference): as when its refund comes at that time. */
@@ -613,16 +635,7 @@ SPARKY_FUNCTION(sparky_reverse_plan);
 Datum
 sparky_reverse_plan(PG_FUNCTION_ARGS)
 {
-	OwnerScope	scope;
-	PlanOrder	order;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		PG_RETURN_NULL();
-	sparky_owner_enter(&scope);
-	if (lock_order(PG_GETARG_UUID_P(0), &order))
-		sparky_plans_reverse(&order.order_id, PG_GETARG_TIMESTAMPTZ(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
-	sparky_owner_leave(&scope);
-	PG_RETURN_VOID();
+	return act(fcinfo, REVERSE_ORDER);
 }
 
 /* sparky.restore_plan(order_id, at): as when another payment of a reversed order comes at that time. */
@@ -630,16 +643,7 @@ SPARKY_FUNCTION(sparky_restore_plan);
 Datum
 sparky_restore_plan(PG_FUNCTION_ARGS)
 {
-	OwnerScope	scope;
-	PlanOrder	order;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	sparky_owner_enter(&scope);
-	if (lock_order(PG_GETARG_UUID_P(0), &order))
-		sparky_plans_restore(&order, PG_GETARG_TIMESTAMPTZ(1));
-	sparky_owner_leave(&scope);
-	PG_RETURN_VOID();
+	return act(fcinfo, RESTORE_ORDER);
 }
 
 /* sparky.put_plan(user_id, plan_id, expires, at): the trigger's, whose statement holds the row; no end is NULL. */
