@@ -44,10 +44,7 @@ sparky_call_create(const Job *job)
 	callback->func = release;
 	callback->arg = call;
 	MemoryContextRegisterResetCallback(context, callback);
-	call->job = *job;
-	call->job.tool_id = pstrdup(job->tool_id);
-	call->job.source_path = pstrdup(job->source_path);
-	call->job.parameters = pstrdup(job->parameters);
+	sparky_job_copy(&call->job, job, context);
 	MemoryContextSwitchTo(previous);
 	return call;
 }

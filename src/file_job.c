@@ -31,21 +31,11 @@
 #define FETCH_TRIES 1
 #define STORE_TRIES 1
 
-static void copy_job(Job *to, const Job *from, MemoryContext context);
 static Outcome outcome_of(StorageOutcome outcome);
 static bool call_begins(Errand *errand, TimestampTz now, Outcome *why);
 static void fetch_failed(FetchErrand *state, Outcome outcome, TimestampTz now);
 static bool settle_job(StoreErrand *state, TimestampTz now);
 static void store_failed(StoreErrand *state, TimestampTz now);
-
-static void
-copy_job(Job *to, const Job *from, MemoryContext context)
-{
-	*to = *from;
-	to->tool_id = MemoryContextStrdup(context, from->tool_id);
-	to->source_path = MemoryContextStrdup(context, from->source_path);
-	to->parameters = MemoryContextStrdup(context, from->parameters);
-}
 
 /* ---- fetching ---- */
 
@@ -55,7 +45,7 @@ sparky_fetch_create(const Job *job, int64 incarnation)
 	Errand	   *errand = sparky_errand_create(&sparky_fetch_errand, NULL);
 	FetchErrand *state = sparky_file_state(errand, sizeof(FetchErrand));
 
-	copy_job(&state->job, job, errand->context);
+	sparky_job_copy(&state->job, job, errand->context);
 	state->incarnation = incarnation;
 	errand->limit = sparky_max_image_bytes;
 	return errand;
@@ -196,7 +186,7 @@ sparky_store_create(const Job *job)
 	Errand	   *errand = sparky_errand_create(&sparky_store_errand, NULL);
 	StoreErrand *state = sparky_file_state(errand, sizeof(StoreErrand));
 
-	copy_job(&state->job, job, errand->context);
+	sparky_job_copy(&state->job, job, errand->context);
 	state->exchange.tell_all = true;
 	state->memory = AllocSetContextCreate(errand->context, "sparky answer", ALLOCSET_DEFAULT_SIZES);
 	return errand;

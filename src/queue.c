@@ -91,6 +91,25 @@ read_job(uint64 row, Job *job)
 	job->deadline = DatumGetTimestampTz(sparky_column(row, 13, &isnull));
 }
 
+void
+sparky_job_copy(Job *to, const Job *from, MemoryContext context)
+{
+	*to = *from;
+	to->tool_id = MemoryContextStrdup(context, from->tool_id);
+	to->source_path = MemoryContextStrdup(context, from->source_path);
+	to->parameters = MemoryContextStrdup(context, from->parameters);
+}
+
+Job *
+sparky_jobs_copy(const Job *jobs, int count, MemoryContext context)
+{
+	Job		   *copies = MemoryContextAlloc(context, sizeof(Job) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		sparky_job_copy(&copies[i], &jobs[i], context);
+	return copies;
+}
+
 int64
 sparky_queue_start_call(Job *job, const char *model, int64 incarnation, TimestampTz now, TimestampTz lease_until)
 {

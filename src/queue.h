@@ -33,6 +33,10 @@ typedef struct Job
 	TimestampTz answered_at;	/* of a job taken from sparky.answers, else 0 */
 } Job;
 
+/* Jobs with their texts live in SPI's context; these copies, in context. */
+extern void sparky_job_copy(Job *to, const Job *from, MemoryContext context);
+extern Job *sparky_jobs_copy(const Job *jobs, int count, MemoryContext context);
+
 /* What a step did: ROW_STEP_GONE: the fence found the job elsewhere (or nowhere); nothing was written. */
 typedef enum RowStep { ROW_STEP_DONE, ROW_STEP_BUSY, ROW_STEP_GONE } RowStep;
 

@@ -136,21 +136,11 @@ static bool
 read_ready(void *arg)
 {
 	ReadyList  *ready = arg;
-	MemoryContext previous;
 	Job		   *jobs;
 	TimestampTz now = GetCurrentTimestamp();
 
 	ready->count = sparky_queue_ready(ready->limit, now, paused_models(), &jobs);
-	previous = MemoryContextSwitchTo(ready->context);
-	ready->jobs = palloc(sizeof(Job) * Max(ready->count, 1));
-	for (int i = 0; i < ready->count; i++)
-	{
-		ready->jobs[i] = jobs[i];
-		ready->jobs[i].tool_id = pstrdup(jobs[i].tool_id);
-		ready->jobs[i].source_path = pstrdup(jobs[i].source_path);
-		ready->jobs[i].parameters = pstrdup(jobs[i].parameters);
-	}
-	MemoryContextSwitchTo(previous);
+	ready->jobs = sparky_jobs_copy(jobs, ready->count, ready->context);
 	if (ready->count < ready->limit)
 	{
 		sparky_worker.next_run = sparky_queue_next_run();

@@ -90,20 +90,10 @@ claim_answered(void *arg)
 	AnsweredList *list = arg;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz lease = TimestampTzPlusMilliseconds(now, (int64) sparky_storage_timeout * 1000 + sparky_lease_time);
-	MemoryContext previous;
 	Job		   *jobs;
 
 	list->count = sparky_queue_claim_answered(list->limit, sparky_worker.incarnation, now, lease, &jobs);
-	previous = MemoryContextSwitchTo(list->context);
-	list->jobs = palloc(sizeof(Job) * Max(list->count, 1));
-	for (int i = 0; i < list->count; i++)
-	{
-		list->jobs[i] = jobs[i];
-		list->jobs[i].tool_id = pstrdup(jobs[i].tool_id);
-		list->jobs[i].source_path = pstrdup(jobs[i].source_path);
-		list->jobs[i].parameters = pstrdup(jobs[i].parameters);
-	}
-	MemoryContextSwitchTo(previous);
+	list->jobs = sparky_jobs_copy(jobs, list->count, list->context);
 	list->next = sparky_queue_next_answered();
 	return true;
 }

@@ -330,20 +330,10 @@ static bool
 read_answered(void *arg)
 {
 	JobList  *list = arg;
-	MemoryContext previous;
 	Job		   *jobs;
 
 	list->count = sparky_queue_answered(list->limit, sparky_worker.incarnation, &jobs);
-	previous = MemoryContextSwitchTo(list->context);
-	list->jobs = palloc(sizeof(Job) * Max(list->count, 1));
-	for (int i = 0; i < list->count; i++)
-	{
-		list->jobs[i] = jobs[i];
-		list->jobs[i].tool_id = pstrdup(jobs[i].tool_id);
-		list->jobs[i].source_path = pstrdup(jobs[i].source_path);
-		list->jobs[i].parameters = pstrdup(jobs[i].parameters);
-	}
-	MemoryContextSwitchTo(previous);
+	list->jobs = sparky_jobs_copy(jobs, list->count, list->context);
 	return true;
 }
 
