@@ -77,12 +77,6 @@ check_product(const Caller *caller, const char *product_id)
 	sparky_owner_leave(&scope);
 }
 
-static char *
-id_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
 static Datum
 order_result(const SubmissionAnswer *answer)
 {
@@ -97,7 +91,7 @@ order_result(const SubmissionAnswer *answer)
 	sparky_owner_leave(&scope);
 	if (json == NULL)
 		sparky_raise(error == WORD_NONE ? WORD_ACCOUNT_GONE : error,
-					 psprintf("Paymob made no checkout for order %s; nothing was charged.", id_text(&answer->job_id)), NULL, 0);
+					 psprintf("Paymob made no checkout for order %s; nothing was charged.", sparky_uuid_text(&answer->job_id)), NULL, 0);
 	return sparky_jsonb(json);
 }
 
@@ -107,6 +101,6 @@ refuse(const Submission *submission, const SubmissionAnswer *answer)
 	const char *detail = answer->text[0] != '\0' ? answer->text : NULL;
 
 	if (answer->error == WORD_PROVIDER_TIMEOUT)
-		detail = psprintf("Order %s goes on; ask again for the same product.", id_text(&submission->job_id));
+		detail = psprintf("Order %s goes on; ask again for the same product.", sparky_uuid_text(&submission->job_id));
 	sparky_raise(answer->error, detail, NULL, answer->retry_after > 0 ? answer->retry_after : RETRY_SOON_SECONDS);
 }

@@ -134,7 +134,7 @@ generate(FunctionCallInfo fcinfo, GenerationKind kind)
 
 	result = sparky_result_await(&request->caller.id, &job, request->wait_seconds, &ended);
 	if (!ended)
-		sparky_response_running(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&job))));
+		sparky_response_running(sparky_uuid_text(&job));
 	return result;
 }
 

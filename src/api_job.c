@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/fmgrprotos.h"
 
 #include "caller.h"
 #include "compat.h"
@@ -33,7 +32,7 @@ generation_status(PG_FUNCTION_ARGS)
 	job = job_argument(fcinfo);
 	result = sparky_result_await(&caller.id, &job, wait_seconds, &ended);
 	if (!ended)
-		sparky_response_running(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&job))));
+		sparky_response_running(sparky_uuid_text(&job));
 	return result;
 }
 

@@ -25,7 +25,7 @@ sparky_cache_key_make(const pg_uuid_t *user_id, const char *tool_id, const char 
 	StringInfoData array;
 
 	initStringInfo(&array);
-	appendStringInfo(&array, "[\"%s\",", DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(user_id))));
+	appendStringInfo(&array, "[\"%s\",", sparky_uuid_text(user_id));
 	escape_json(&array, tool_id);
 	appendStringInfoChar(&array, ',');
 	escape_json(&array, image_hash);

@@ -13,12 +13,11 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "checkout.h"
 #include "orders.h"
+#include "owner.h"
 #include "payments.h"
 #include "paymob.h"
 #include "paymob_send.h"
@@ -259,7 +258,7 @@ make_message(Errand *errand, const Product *product)
 	intention->amount_cents = product->amount_cents;
 	intention->currency = pstrdup(product->currency);
 	intention->integration_ids = pstrdup(sparky_paymob_integration_ids);
-	intention->reference = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&checkout->order_id)));
+	intention->reference = sparky_uuid_text(&checkout->order_id);
 	intention->item_name = sparky_paymob_utf8(product->id);
 	intention->first_name = sparky_paymob_utf8(buyer.name);
 	intention->email = sparky_paymob_utf8(buyer.email);

@@ -133,7 +133,7 @@ sparky_credits_grant_monthly(const pg_uuid_t *user_id, TimestampTz now)
 		return false;
 	delta = sparky_column_int(0, 1, 0);
 	month = sparky_column_text(0, 2);
-	reference = psprintf("%s:%s", DatumGetCString(DirectFunctionCall1(uuid_out, values[0])), month);
+	reference = psprintf("%s:%s", sparky_uuid_text(user_id), month);
 
 	sparky_plan(&mark,
 				"UPDATE sparky.signup_grants SET last_month = to_char($2 AT TIME ZONE 'UTC', 'YYYY-MM') WHERE user_id = $1", 2, types);

@@ -141,3 +141,9 @@ sparky_column_bool(uint64 row, int column)
 
 	return !isnull && DatumGetBool(value);
 }
+
+char *
+sparky_uuid_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}

@@ -11,6 +11,7 @@
 #define SPARKY_OWNER_H
 
 #include "executor/spi.h"
+#include "utils/uuid.h"
 
 typedef struct OwnerScope
 {
@@ -40,5 +41,7 @@ extern Datum sparky_column(uint64 row, int column, bool *isnull);
 extern char *sparky_column_text(uint64 row, int column);		/* NULL if null; palloc'd in CurrentMemoryContext */
 extern int64 sparky_column_int(uint64 row, int column, int64 otherwise);	/* of int4 or int8 */
 extern bool sparky_column_bool(uint64 row, int column);
+/* An id as text; palloc'd. Needs no SPI. */
+extern char *sparky_uuid_text(const pg_uuid_t *id);
 
 #endif

@@ -57,7 +57,7 @@ sparky_result_of_job(const pg_uuid_t *user_id, const JobView *job)
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"job_id\":\"%s\",\"status\":\"%s\",\"cached\":false",
-					 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&job->id))), phases[job->phase]);
+					 sparky_uuid_text(&job->id), phases[job->phase]);
 	if (job->phase == PHASE_SUCCEEDED)
 		add_output(&json, &job->result);
 	if (SPARKY_PHASE_ENDED(job->phase))

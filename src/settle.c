@@ -25,12 +25,6 @@ static int64 insert_generation(const Job *job, const char *path, const char *ana
 static void insert_usage(const Job *job, int64 generation_id, TimestampTz now);
 static void finish_job(const Job *job, int64 generation_id, const char *path, const char *analysis, TimestampTz now);
 
-static char *
-uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
 void
 sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_seconds, TimestampTz now)
 {
@@ -43,7 +37,7 @@ sparky_queue_settle(const Job *job, const JobAnswer *answer, int64 cache_ttl_sec
 		if (!sparky_storage_outside())
 			sparky_storage_put(path, &job->user_id, answer->image, &answer->info, answer->sha256);
 	}
-	sparky_credits_move(&job->user_id, -job->price, -job->price, "usage", uuid_text(&job->id), now);
+	sparky_credits_move(&job->user_id, -job->price, -job->price, "usage", sparky_uuid_text(&job->id), now);
 	sparky_notify_low(&job->user_id, job->price, now);
 	generation_id = insert_generation(job, path, answer->analysis, now);
 	insert_usage(job, generation_id, now);

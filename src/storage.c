@@ -83,7 +83,7 @@ sparky_storage_sign(const char *path, int64 expires)
 char *
 sparky_storage_result_path(const pg_uuid_t *user, const pg_uuid_t *job, ImageType type)
 {
-	return psprintf("generations/%s/%s.%s", sparky_storage_uuid(user), sparky_storage_uuid(job), sparky_image_extension(type));
+	return psprintf("generations/%s/%s.%s", sparky_uuid_text(user), sparky_uuid_text(job), sparky_image_extension(type));
 }
 
 void
@@ -148,10 +148,4 @@ sparky_storage_split(const char *path, Datum *bucket, Datum *name)
 
 	*bucket = slash ? PointerGetDatum(cstring_to_text_with_len(path, slash - path)) : CStringGetTextDatum("");
 	*name = CStringGetTextDatum(slash ? slash + 1 : path);
-}
-
-char *
-sparky_storage_uuid(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
 }

@@ -26,7 +26,6 @@ extern const StorageBackend sparky_storage_rest;		/* storage_outside.c */
 
 /* "bucket/name"; a path without a slash names no bucket, and so no object. */
 extern void sparky_storage_split(const char *path, Datum *bucket, Datum *name);
-extern char *sparky_storage_uuid(const pg_uuid_t *uuid);
 /* Is storage.objects our stand-in?  False also where there is none. */
 extern bool sparky_storage_is_ours(void);
 /* HMAC-SHA256 over path, newline, expiry, in hex; false where the instance has no key yet. */

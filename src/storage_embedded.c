@@ -99,7 +99,7 @@ put_object(const char *path, const pg_uuid_t *owner, bytea *bytes, const ImageIn
 	bool		isnull;
 
 	sparky_storage_split(path, &object_values[0], &object_values[1]);
-	object_values[2] = CStringGetTextDatum(sparky_storage_uuid(owner));
+	object_values[2] = CStringGetTextDatum(sparky_uuid_text(owner));
 	object_values[3] = mime;
 	object_values[4] = Int32GetDatum(size);
 	object_values[5] = hash;
@@ -149,7 +149,7 @@ used_bytes(const pg_uuid_t *owner)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_storage_uuid(owner))};
+	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
 
 	sparky_plan(&plan,
 				"SELECT COALESCE(pg_catalog.sum(f.size), 0)::pg_catalog.int8"
@@ -165,7 +165,7 @@ recent_uploads(const pg_uuid_t *owner, int *seconds)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_storage_uuid(owner))};
+	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
 
 	sparky_plan(&plan,
 				"SELECT pg_catalog.count(*), COALESCE(pg_catalog.ceil(EXTRACT(epoch FROM"

@@ -108,7 +108,7 @@ used_bytes(const pg_uuid_t *owner)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_storage_uuid(owner))};
+	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
 
 	sparky_plan(&plan,
 				"SELECT COALESCE(pg_catalog.sum(" SIZE "), 0)::pg_catalog.int8 FROM storage.objects o"
@@ -123,7 +123,7 @@ recent_uploads(const pg_uuid_t *owner, int *seconds)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_storage_uuid(owner))};
+	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
 
 	sparky_plan(&plan,
 				"SELECT pg_catalog.count(*), COALESCE(pg_catalog.ceil(EXTRACT(epoch FROM"
