@@ -122,6 +122,14 @@ sparky_column_text(uint64 row, int column)
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+void
+sparky_column_copy(uint64 row, int column, char *text, size_t size)
+{
+	const char *value = sparky_column_text(row, column);
+
+	strlcpy(text, value != NULL ? value : "", size);
+}
+
 int64
 sparky_column_int(uint64 row, int column, int64 otherwise)
 {

@@ -39,6 +39,7 @@ extern uint64 sparky_execute_fresh(SPIPlanPtr plan, Datum *values, const char *n
 /* Column n (from 1) of row r (from 0) of SPI_tuptable. */
 extern Datum sparky_column(uint64 row, int column, bool *isnull);
 extern char *sparky_column_text(uint64 row, int column);		/* NULL if null; palloc'd in CurrentMemoryContext */
+extern void sparky_column_copy(uint64 row, int column, char *text, size_t size);	/* '' if null; cut to fit */
 extern int64 sparky_column_int(uint64 row, int column, int64 otherwise);	/* of int4 or int8 */
 extern bool sparky_column_bool(uint64 row, int column);
 /* An id as text; palloc'd. Needs no SPI. */

@@ -26,6 +26,7 @@
 
 static void read_job(uint64 row, Job *job);
 static bool answered_since(const Job *job, TimestampTz since);
+static int	read_answered(uint64 count, Job **jobs);
 
 static Datum
 text_or_null(const char *text, char *null)
@@ -63,14 +64,6 @@ sparky_queue_ready(int limit, TimestampTz now, const char *paused_models, Job **
 }
 
 static void
-copy_text(char *target, size_t size, uint64 row, int column)
-{
-	char	   *text = sparky_column_text(row, column);
-
-	strlcpy(target, text == NULL ? "" : text, size);
-}
-
-static void
 read_job(uint64 row, Job *job)
 {
 	bool		isnull;
@@ -82,8 +75,8 @@ read_job(uint64 row, Job *job)
 	job->tool_id = sparky_column_text(row, 4);
 	job->source_path = sparky_column_text(row, 5);
 	job->parameters = sparky_column_text(row, 6);
-	copy_text(job->image_hash, sizeof(job->image_hash), row, 7);
-	copy_text(job->cache_key, sizeof(job->cache_key), row, 8);
+	sparky_column_copy(row, 7, job->image_hash, sizeof(job->image_hash));
+	sparky_column_copy(row, 8, job->cache_key, sizeof(job->cache_key));
 	job->price = sparky_column_int(row, 9, 0);
 	job->attempt = sparky_column_int(row, 10, 0);
 	job->retries = sparky_column_int(row, 11, 0);
@@ -110,44 +103,44 @@ sparky_jobs_copy(const Job *jobs, int count, MemoryContext context)
 	return copies;
 }
 
+/* A locked job becomes this claim's. */
+static void
+claim_job(Job *job, const char *status, int64 incarnation, TimestampTz now, TimestampTz lease_until)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id), CStringGetTextDatum(status), Int64GetDatum(incarnation), TimestampTzGetDatum(now),
+		TimestampTzGetDatum(lease_until)};
+
+	sparky_plan(&plan,
+				"UPDATE public.generation_jobs SET status = $2, attempt = attempt + 1, incarnation = $3,"
+				" started_at = coalesce(started_at, $4), lease_until = $5 WHERE id = $1 RETURNING attempt", 5, types);
+	if (sparky_execute(plan, values, NULL, 0) != 1)
+		elog(ERROR, "a locked job vanished");
+	job->attempt = sparky_column_int(0, 1, 0);
+}
+
 int64
 sparky_queue_start_call(Job *job, const char *model, int64 incarnation, TimestampTz now, TimestampTz lease_until)
 {
-	static SPIPlanPtr claim,
-				call;
-	Oid			claim_types[] = {UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		claim_values[] = {UUIDPGetDatum(&job->id), Int64GetDatum(incarnation), TimestampTzGetDatum(now), TimestampTzGetDatum(lease_until)};
-	Oid			call_types[] = {UUIDOID, UUIDOID, TEXTOID, INT4OID, TEXTOID, TIMESTAMPTZOID};
-	Datum		call_values[] = {UUIDPGetDatum(&job->id), UUIDPGetDatum(&job->user_id), CStringGetTextDatum(job->tool_id),
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, UUIDOID, TEXTOID, INT4OID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[] = {UUIDPGetDatum(&job->id), UUIDPGetDatum(&job->user_id), CStringGetTextDatum(job->tool_id),
 	(Datum) 0, CStringGetTextDatum(model), TimestampTzGetDatum(now)};
 
-	sparky_plan(&claim,
-				"UPDATE public.generation_jobs SET status = 'generating', attempt = attempt + 1, incarnation = $2,"
-				" started_at = coalesce(started_at, $3), lease_until = $4 WHERE id = $1 RETURNING attempt", 4, claim_types);
-	if (sparky_execute(claim, claim_values, NULL, 0) != 1)
-		elog(ERROR, "a locked job vanished");
-	job->attempt = sparky_column_int(0, 1, 0);
-	call_values[3] = Int32GetDatum(job->attempt);
-	sparky_plan(&call,
+	claim_job(job, "generating", incarnation, now, lease_until);
+	values[3] = Int32GetDatum(job->attempt);
+	sparky_plan(&plan,
 				"INSERT INTO sparky.provider_calls (job_id, user_id, tool_id, attempt, model, started_at)"
-				" VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", 6, call_types);
-	(void) sparky_execute(call, call_values, NULL, 0);
+				" VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", 6, types);
+	(void) sparky_execute(plan, values, NULL, 0);
 	return sparky_column_int(0, 1, 0);
 }
 
 void
 sparky_queue_start_fetch(Job *job, int64 incarnation, TimestampTz now, TimestampTz lease_until)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[] = {UUIDPGetDatum(&job->id), Int64GetDatum(incarnation), TimestampTzGetDatum(now), TimestampTzGetDatum(lease_until)};
-
-	sparky_plan(&plan,
-				"UPDATE public.generation_jobs SET status = 'fetching', attempt = attempt + 1, incarnation = $2,"
-				" started_at = coalesce(started_at, $3), lease_until = $4 WHERE id = $1 RETURNING attempt", 4, types);
-	if (sparky_execute(plan, values, NULL, 0) != 1)
-		elog(ERROR, "a locked job vanished");
-	job->attempt = sparky_column_int(0, 1, 0);
+	claim_job(job, "fetching", incarnation, now, lease_until);
 }
 
 RowStep
@@ -283,8 +276,6 @@ sparky_queue_answered(int limit, int64 incarnation, Job **jobs)
 				plan;
 	Oid			types[] = {INT4OID, INT8OID};
 	Datum		values[] = {Int32GetDatum(limit), Int64GetDatum(incarnation)};
-	uint64		count;
-	bool		isnull;
 
 	/* A claim as any other: who crashes the worker here is counted too. */
 	sparky_plan(&claim,
@@ -295,14 +286,7 @@ sparky_queue_answered(int limit, int64 incarnation, Job **jobs)
 	sparky_plan(&plan,
 				"SELECT " JOB_COLUMNS ", a.answered_at FROM public.generation_jobs j JOIN sparky.answers a ON a.job_id = j.id"
 				" WHERE j.status = 'storing' AND j.incarnation = $2 ORDER BY j.run_after, a.answered_at LIMIT $1", 2, types);
-	count = sparky_execute(plan, values, NULL, 0);
-	*jobs = palloc0(sizeof(Job) * Max(count, 1));
-	for (uint64 i = 0; i < count; i++)
-	{
-		read_job(i, &(*jobs)[i]);
-		(*jobs)[i].answered_at = DatumGetTimestampTz(sparky_column(i, JOB_COLUMN_COUNT + 1, &isnull));
-	}
-	return (int) count;
+	return read_answered(sparky_execute(plan, values, NULL, 0), jobs);
 }
 
 int
@@ -311,8 +295,6 @@ sparky_queue_claim_answered(int limit, int64 incarnation, TimestampTz now, Times
 	static SPIPlanPtr plan;
 	Oid			types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[] = {Int32GetDatum(limit), Int64GetDatum(incarnation), TimestampTzGetDatum(now), TimestampTzGetDatum(lease_until)};
-	uint64		count;
-	bool		isnull;
 
 	sparky_plan(&plan,
 				"UPDATE public.generation_jobs j SET status = 'storing', incarnation = $2, attempt = j.attempt + 1, lease_until = $4"
@@ -320,7 +302,15 @@ sparky_queue_claim_answered(int limit, int64 incarnation, TimestampTz now, Times
 				"  WHERE w.status = 'answered' AND w.run_after <= $3 ORDER BY w.run_after, a.answered_at LIMIT $1"
 				"  FOR UPDATE OF w SKIP LOCKED) due"
 				" WHERE j.id = due.id RETURNING " JOB_COLUMNS ", due.answered_at", 4, types);
-	count = sparky_execute(plan, values, NULL, 0);
+	return read_answered(sparky_execute(plan, values, NULL, 0), jobs);
+}
+
+/* Rows of JOB_COLUMNS and answered_at. */
+static int
+read_answered(uint64 count, Job **jobs)
+{
+	bool		isnull;
+
 	*jobs = palloc0(sizeof(Job) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
 	{
@@ -390,7 +380,7 @@ sparky_queue_read_answer(const Job *job, JobAnswer *answer)
 		answer->info.type = sparky_image_type_of_mime(sparky_column_text(0, 2));
 		answer->info.width = sparky_column_int(0, 3, 0);
 		answer->info.height = sparky_column_int(0, 4, 0);
-		copy_text(answer->sha256, sizeof(answer->sha256), 0, 5);
+		sparky_column_copy(0, 5, answer->sha256, sizeof(answer->sha256));
 	}
 	answer->analysis = sparky_column_text(0, 6);
 	return true;
@@ -428,7 +418,7 @@ sparky_queue_overdue(int limit, int64 incarnation, TimestampTz now, OverdueJob *
 		OverdueJob *overdue = &(*jobs)[i];
 
 		read_job(i, &overdue->job);
-		copy_text(overdue->status, sizeof(overdue->status), i, JOB_COLUMN_COUNT + 1);
+		sparky_column_copy(i, JOB_COLUMN_COUNT + 1, overdue->status, sizeof(overdue->status));
 		overdue->lost = strcmp(overdue->status, "queued") != 0;
 		if (overdue->lost)
 			overdue->job.lost_claims++;
