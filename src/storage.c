@@ -32,6 +32,27 @@ sparky_storage_outside(void)
 	return sparky_storage_url[0] != '\0';
 }
 
+/* Run a statement of the backend in force, whose parameters are texts; false if there is no row. */
+static bool
+ask(StorageStatement statement, int count, Datum *values)
+{
+	static SPIPlanPtr plans[STATEMENT_COUNT][2];
+	static const Oid types[] = {TEXTOID, TEXTOID};
+	SPIPlanPtr *plan = &plans[statement][sparky_storage_outside()];
+
+	Assert(count <= lengthof(types));
+	sparky_plan(plan, backend()->sql[statement], count, types);
+	return sparky_execute_latest(*plan, values, NULL, 1) > 0;
+}
+
+static void
+ask_of_owner(StorageStatement statement, const pg_uuid_t *owner)
+{
+	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
+
+	(void) ask(statement, lengthof(values), values);
+}
+
 void
 sparky_storage_require(void)
 {
@@ -41,7 +62,21 @@ sparky_storage_require(void)
 bool
 sparky_storage_stat(const char *path, StoredObject *object)
 {
-	return backend()->stat(path, object);
+	Datum		values[2];
+	bool		isnull;
+
+	sparky_storage_split(path, &values[0], &values[1]);
+	if (!ask(STATEMENT_STAT, lengthof(values), values))
+		return false;
+	object->object_id = *DatumGetUUIDP(sparky_column(0, 1, &isnull));
+	sparky_column_copy(0, 2, object->version, sizeof(object->version));
+	sparky_column_copy(0, 3, object->sha256, sizeof(object->sha256));
+	sparky_column_copy(0, 4, object->mime, sizeof(object->mime));
+	/* The service's own word on a size may be anything. */
+	object->size = (int) Min(Max(sparky_column_int(0, 5, 0), 0), PG_INT32_MAX);
+	object->width = (int) sparky_column_int(0, 6, 0);
+	object->height = (int) sparky_column_int(0, 7, 0);
+	return true;
 }
 
 bytea *
@@ -65,13 +100,16 @@ sparky_storage_delete(const char *path)
 int64
 sparky_storage_used(const pg_uuid_t *owner)
 {
-	return backend()->used(owner);
+	ask_of_owner(STATEMENT_USED, owner);
+	return sparky_column_int(0, 1, 0);
 }
 
 int64
 sparky_storage_recent_uploads(const pg_uuid_t *owner, int *seconds)
 {
-	return backend()->recent_uploads(owner, seconds);
+	ask_of_owner(STATEMENT_RECENT_UPLOADS, owner);
+	*seconds = (int) sparky_column_int(0, 2, 0);
+	return sparky_column_int(0, 1, 0);
 }
 
 char *

@@ -21,6 +21,8 @@
 #include "settings.h"
 #include "storage_backend.h"
 
+#define FILES "storage.objects o JOIN sparky.stored_files f ON f.object_id = o.id"
+
 static void append_encoded(StringInfo out, const char *text);
 
 static void
@@ -29,35 +31,6 @@ require(void)
 	if (!sparky_storage_is_ours())
 		sparky_raise(WORD_NOT_CONFIGURED, "storage.objects belongs to Supabase Storage, and sparky.storage_url is empty.",
 					 "Set sparky.storage_url.", 0);
-}
-
-static bool
-stat_object(const char *path, StoredObject *object)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {TEXTOID, TEXTOID};
-	Datum		values[2];
-	bool		isnull;
-	char	   *version;
-
-	sparky_storage_split(path, &values[0], &values[1]);
-	sparky_plan(&plan,
-				"SELECT o.id, o.version, f.sha256, f.mime_type, f.size, f.width, f.height"
-				" FROM storage.objects o JOIN sparky.stored_files f ON f.object_id = o.id"
-				" WHERE o.bucket_id = $1 AND o.name = $2",
-				2, types);
-	if (sparky_execute_latest(plan, values, NULL, 1) == 0)
-		return false;
-
-	object->object_id = *DatumGetUUIDP(sparky_column(0, 1, &isnull));
-	version = sparky_column_text(0, 2);
-	strlcpy(object->version, version ? version : "", sizeof(object->version));
-	strlcpy(object->sha256, sparky_column_text(0, 3), sizeof(object->sha256));
-	strlcpy(object->mime, sparky_column_text(0, 4), sizeof(object->mime));
-	object->size = (int) sparky_column_int(0, 5, 0);
-	object->width = (int) sparky_column_int(0, 6, 0);
-	object->height = (int) sparky_column_int(0, 7, 0);
-	return true;
 }
 
 static bytea *
@@ -71,7 +44,7 @@ get_object(const char *path, StoredObject *object)
 	bytea	   *copy;
 	bool		isnull;
 
-	if (!stat_object(path, object))
+	if (!sparky_storage_stat(path, object))
 		return NULL;
 	values[0] = UUIDPGetDatum(&object->object_id);
 	sparky_plan(&plan, "SELECT f.bytes FROM sparky.stored_files f WHERE f.object_id = $1", 1, types);
@@ -144,41 +117,6 @@ delete_object(const char *path)
 	return sparky_execute(plan, values, NULL, 0) > 0;
 }
 
-static int64
-used_bytes(const pg_uuid_t *owner)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
-
-	sparky_plan(&plan,
-				"SELECT COALESCE(pg_catalog.sum(f.size), 0)::pg_catalog.int8"
-				" FROM storage.objects o JOIN sparky.stored_files f ON f.object_id = o.id"
-				" WHERE o.bucket_id IN ('user_uploads', 'generations') AND o.owner_id = $1",
-				1, types);
-	sparky_execute_latest(plan, values, NULL, 1);
-	return sparky_column_int(0, 1, 0);
-}
-
-static int64
-recent_uploads(const pg_uuid_t *owner, int *seconds)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
-
-	sparky_plan(&plan,
-				"SELECT pg_catalog.count(*), COALESCE(pg_catalog.ceil(EXTRACT(epoch FROM"
-				" pg_catalog.min(f.created_at) + '1 hour'::pg_catalog.interval - pg_catalog.clock_timestamp())), 0)::pg_catalog.int4"
-				" FROM storage.objects o JOIN sparky.stored_files f ON f.object_id = o.id"
-				" WHERE o.bucket_id = 'user_uploads' AND o.owner_id = $1"
-				" AND f.created_at > pg_catalog.clock_timestamp() - '1 hour'::pg_catalog.interval",
-				1, types);
-	sparky_execute_latest(plan, values, NULL, 1);
-	*seconds = (int) sparky_column_int(0, 2, 0);
-	return sparky_column_int(0, 1, 0);
-}
-
 static char *
 sign_link(const char *path, int64 expires)
 {
@@ -213,5 +151,16 @@ append_encoded(StringInfo out, const char *text)
 }
 
 const StorageBackend sparky_storage_embedded = {
-	require, stat_object, get_object, put_object, delete_object, used_bytes, recent_uploads, sign_link,
+	.require = require,
+	.get = get_object,
+	.put = put_object,
+	.delete = delete_object,
+	.sign = sign_link,
+	.sql = {
+		[STATEMENT_STAT] = "SELECT o.id, o.version, f.sha256, f.mime_type, f.size, f.width, f.height FROM " FILES
+		" WHERE o.bucket_id = $1 AND o.name = $2",
+		[STATEMENT_USED] = "SELECT COALESCE(pg_catalog.sum(f.size), 0)::pg_catalog.int8 FROM " FILES
+		" WHERE o.bucket_id IN ('user_uploads', 'generations') AND o.owner_id = $1",
+		[STATEMENT_RECENT_UPLOADS] = RECENT_UPLOADS_SQL(FILES, "o.owner_id = $1", "f.created_at"),
+	},
 };

@@ -30,7 +30,7 @@
 
 /* Of storage.objects o. */
 #define IN_FOLDER(n) \
-	" o.name COLLATE \"C\" >= " n " || '/' AND o.name COLLATE \"C\" < " n " || '0'"
+	"o.name COLLATE \"C\" >= " n " || '/' AND o.name COLLATE \"C\" < " n " || '0'"
 #define SIZE "CASE WHEN pg_catalog.jsonb_typeof(o.metadata -> 'size') = 'number' THEN (o.metadata ->> 'size')::pg_catalog.int8 ELSE 0 END"
 #define NOT_TO_BE_ERASED \
 	" NOT EXISTS (SELECT FROM sparky.erasures e WHERE e.bucket_id = o.bucket_id AND e.name = o.name" \
@@ -45,38 +45,6 @@ require(void)
 	sparky_secrets_refresh();
 	if (sparky_secret(SECRET_STORAGE_SERVICE_KEY) == NULL)
 		sparky_raise(WORD_NOT_CONFIGURED, psprintf("%s is not set", sparky_secret_setting(SECRET_STORAGE_SERVICE_KEY)), NULL, 0);
-}
-
-static bool
-stat_object(const char *path, StoredObject *object)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {TEXTOID, TEXTOID};
-	Datum		values[2];
-	char	   *text;
-	bool		isnull;
-
-	sparky_storage_split(path, &values[0], &values[1]);
-	sparky_plan(&plan,
-				"SELECT o.id, COALESCE(o.version, ''), h.sha256, h.mime_type, " SIZE
-				" FROM storage.objects o LEFT JOIN sparky.image_hashes h ON h.object_id = o.id AND h.version = COALESCE(o.version, '')"
-				" WHERE o.bucket_id = $1 AND o.name = $2 AND" NOT_TO_BE_ERASED
-				/* columns that only newer versions of the service have */
-				" AND pg_catalog.to_jsonb(o) ->> 'archived_at' IS NULL"
-				" AND pg_catalog.to_jsonb(o) ->> 'is_delete_marker' IS DISTINCT FROM 'true'",
-				2, types);
-	if (sparky_execute_latest(plan, values, NULL, 1) == 0)
-		return false;
-
-	memset(object, 0, sizeof(*object));
-	object->object_id = *DatumGetUUIDP(sparky_column(0, 1, &isnull));
-	strlcpy(object->version, sparky_column_text(0, 2), sizeof(object->version));
-	if ((text = sparky_column_text(0, 3)) != NULL)
-		strlcpy(object->sha256, text, sizeof(object->sha256));
-	if ((text = sparky_column_text(0, 4)) != NULL)
-		strlcpy(object->mime, text, sizeof(object->mime));
-	object->size = (int) Min(Max(sparky_column_int(0, 5, 0), 0), PG_INT32_MAX);
-	return true;
 }
 
 static bytea *
@@ -97,43 +65,10 @@ delete_object(const char *path)
 {
 	StoredObject object;
 
-	if (!stat_object(path, &object))
+	if (!sparky_storage_stat(path, &object))
 		return false;
 	sparky_storage_note_erasure(path);
 	return true;
-}
-
-static int64
-used_bytes(const pg_uuid_t *owner)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
-
-	sparky_plan(&plan,
-				"SELECT COALESCE(pg_catalog.sum(" SIZE "), 0)::pg_catalog.int8 FROM storage.objects o"
-				" WHERE o.bucket_id IN ('user_uploads', 'generations') AND" IN_FOLDER("$1") " AND" NOT_TO_BE_ERASED,
-				1, types);
-	sparky_execute_latest(plan, values, NULL, 1);
-	return sparky_column_int(0, 1, 0);
-}
-
-static int64
-recent_uploads(const pg_uuid_t *owner, int *seconds)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sparky_uuid_text(owner))};
-
-	sparky_plan(&plan,
-				"SELECT pg_catalog.count(*), COALESCE(pg_catalog.ceil(EXTRACT(epoch FROM"
-				" pg_catalog.min(o.created_at) + '1 hour'::pg_catalog.interval - pg_catalog.clock_timestamp())), 0)::pg_catalog.int4"
-				" FROM storage.objects o WHERE o.bucket_id = 'user_uploads' AND" IN_FOLDER("$1")
-				" AND o.created_at > pg_catalog.clock_timestamp() - '1 hour'::pg_catalog.interval",
-				1, types);
-	sparky_execute_latest(plan, values, NULL, 1);
-	*seconds = (int) sparky_column_int(0, 2, 0);
-	return sparky_column_int(0, 1, 0);
 }
 
 /* Where nobody can answer, nobody is waited for. */
@@ -175,7 +110,22 @@ sign_link(const char *path, int64 expires)
 }
 
 const StorageBackend sparky_storage_rest = {
-	require, stat_object, get_object, put_object, delete_object, used_bytes, recent_uploads, sign_link,
+	.require = require,
+	.get = get_object,
+	.put = put_object,
+	.delete = delete_object,
+	.sign = sign_link,
+	.sql = {
+		[STATEMENT_STAT] = "SELECT o.id, o.version, h.sha256, h.mime_type, " SIZE ", 0, 0"
+		" FROM storage.objects o LEFT JOIN sparky.image_hashes h ON h.object_id = o.id AND h.version = COALESCE(o.version, '')"
+		" WHERE o.bucket_id = $1 AND o.name = $2 AND" NOT_TO_BE_ERASED
+		/* columns that only newer versions of the service have */
+		" AND pg_catalog.to_jsonb(o) ->> 'archived_at' IS NULL"
+		" AND pg_catalog.to_jsonb(o) ->> 'is_delete_marker' IS DISTINCT FROM 'true'",
+		[STATEMENT_USED] = "SELECT COALESCE(pg_catalog.sum(" SIZE "), 0)::pg_catalog.int8 FROM storage.objects o"
+		" WHERE o.bucket_id IN ('user_uploads', 'generations') AND " IN_FOLDER("$1") " AND" NOT_TO_BE_ERASED,
+		[STATEMENT_RECENT_UPLOADS] = RECENT_UPLOADS_SQL("storage.objects o", IN_FOLDER("$1"), "o.created_at"),
+	},
 };
 
 void
