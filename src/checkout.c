@@ -31,7 +31,7 @@
 
 typedef struct Checkout
 {
-	PaymobSending sending;		/* first: see paymob_send.h */
+	PaymobSending sending;
 	dlist_node	node;			/* of in_hand */
 	pg_uuid_t	order_id;
 	PaymobIntention intention;	/* what was asked for; texts in the errand's context */
@@ -279,7 +279,9 @@ make_message(Errand *errand, const Product *product)
 static bool
 send_intention(Errand *errand, HttpRequest *request)
 {
-	sparky_paymob_send(errand->state, request);
+	Checkout   *checkout = errand->state;
+
+	sparky_paymob_send(errand, &checkout->sending, request);
 	return true;
 }
 

@@ -19,6 +19,7 @@
 #define GIVE_UP_S 3600
 
 static void release(void *arg);
+static size_t give_body(void *context, char *buffer, size_t size);
 static bool take_body(void *context, const char *bytes, size_t length);
 
 Errand *
@@ -102,11 +103,15 @@ sparky_errand_start(Errand *errand, HttpClient *client)
 
 	sparky_errand_reset_body(errand);
 	errand->again = errand->unsent = false;
+	errand->outgoing = NULL;
+	errand->outgoing_length = errand->sent = 0;
+	request.source = give_body;
 	request.sink = take_body;
 	request.context = errand;
 	request.connect_timeout_ms = sparky_connect_timeout;
 	request.ca_file = sparky_tls_ca_file[0] ? sparky_tls_ca_file : NULL;
 	wanted = errand->type->request(errand, &request);
+	request.content_length = errand->outgoing_length;
 	started = wanted && sparky_http_start(client, &request, errand, &errand->transfer, &refusal);
 	if (errand->secret != NULL)
 		explicit_bzero(errand->secret, errand->secret_size);
@@ -129,6 +134,18 @@ sparky_errand_finish(Errand *errand, const HttpResult *result)
 }
 
 /* Called by libcurl: no palloc, no ereport. */
+static size_t
+give_body(void *context, char *buffer, size_t size)
+{
+	Errand	   *errand = context;
+	size_t		given = Min(size, errand->outgoing_length - errand->sent);
+
+	memcpy(buffer, errand->outgoing + errand->sent, given);
+	errand->sent += given;
+	return given;
+}
+
+/* As give_body. */
 static bool
 take_body(void *context, const char *bytes, size_t length)
 {

@@ -32,7 +32,8 @@ typedef struct ErrandType
 	 */
 	bool		(*begin) (Errand *errand, TimestampTz now);
 	/*
-	 * Outside: fill a zeroed request; its texts live in errand->context; sink and its context are the errand's own unless set.
+	 * Outside: fill a zeroed request; its texts live in errand->context; source, sink, their context and content_length are the
+	 * errand's own, which sends what errand->outgoing names.
 	 * False: over; or, with errand->unsent set, straight to the settlement.
 	 */
 	bool		(*request) (Errand *errand, HttpRequest *request);
@@ -69,6 +70,10 @@ struct Errand
 	HttpTransfer *transfer;
 	char	   *secret;			/* header text with a key, in context: wiped when the transport has it */
 	size_t		secret_size;
+	/* The request's body; whoever names the bytes keeps them until read. */
+	const char *outgoing;
+	size_t		outgoing_length;
+	size_t		sent;
 	/* The response, malloc'd: lead bytes are left free before it (a varlena header). */
 	char	   *body;
 	size_t		length;

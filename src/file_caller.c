@@ -214,18 +214,6 @@ upload_begin(Errand *errand, TimestampTz now)
 	return true;
 }
 
-static size_t
-upload_give(void *context, char *buffer, size_t size)
-{
-	Errand	   *errand = context;
-	UploadErrand *state = errand->state;
-	size_t		given = Min(size, (size_t) submission_of(errand)->size - state->exchange.sent);
-
-	memcpy(buffer, (char *) dsm_segment_address(state->segment) + state->exchange.sent, given);
-	state->exchange.sent += given;
-	return given;
-}
-
 static bool
 upload_request(Errand *errand, HttpRequest *request)
 {
@@ -245,11 +233,11 @@ upload_request(Errand *errand, HttpRequest *request)
 		return false;
 	}
 	sparky_file_reset(exchange);
-		if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, submission->source_path, submission->mime,
+	if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, submission->source_path, submission->mime,
 																submission->size, true, &exchange->message,
 																exchange->why, sizeof(exchange->why)), request))
 		return false;
-	request->source = upload_give;
+	errand->outgoing = dsm_segment_address(state->segment);
 	return true;
 }
 

@@ -25,7 +25,6 @@
 #define LONGEST_PAUSE_MS 1000
 
 static void free_exchange(void *arg);
-static size_t give_body(void *context, char *buffer, size_t size);
 static const char *public_base(Errand *errand);
 static bool key_headers(Errand *errand, const char *key, const char **apikey, const char **authorization);
 static void note_trouble(const StorageAnswer *answer, const char *what);
@@ -89,25 +88,12 @@ sparky_file_request(Errand *errand, StorageOutcome made, HttpRequest *request)
 	request->url = exchange->message.url;
 	request->headers = headers;
 	request->has_body = exchange->message.has_body;
-	request->content_length = exchange->message.content_length;
-	request->source = exchange->message.body != NULL ? give_body : NULL;
+	errand->outgoing = exchange->message.body;
+	errand->outgoing_length = exchange->message.content_length;
 	request->total_timeout_ms = sparky_storage_timeout * 1000;
 	request->plain_http_hosts = sparky_plain_http_hosts;
 	exchange->tries++;
-	exchange->sent = 0;
 	return true;
-}
-
-/* A body that the protocol made; a file is given by the errand that has it. */
-static size_t
-give_body(void *context, char *buffer, size_t size)
-{
-	FileExchange *exchange = ((Errand *) context)->state;
-	size_t		given = Min(size, exchange->message.content_length - exchange->sent);
-
-	memcpy(buffer, exchange->message.body + exchange->sent, given);
-	exchange->sent += given;
-	return given;
 }
 
 static bool

@@ -21,7 +21,6 @@ typedef struct FileExchange
 	StorageMessage message;
 	StorageAnswer answer;
 	int			tries;			/* exchanges so far */
-	size_t		sent;			/* of the body of this one */
 	bool		tell_all;		/* operators hear of everything that is not well: it waits for them */
 	char		why[160];		/* why no request could be made */
 } FileExchange;

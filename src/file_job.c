@@ -237,17 +237,6 @@ store_begin(Errand *errand, TimestampTz now)
 	return true;
 }
 
-static size_t
-store_give(void *context, char *buffer, size_t size)
-{
-	StoreErrand *state = ((Errand *) context)->state;
-	size_t		given = Min(size, VARSIZE_ANY_EXHDR(state->answer.image) - state->exchange.sent);
-
-	memcpy(buffer, VARDATA_ANY(state->answer.image) + state->exchange.sent, given);
-	state->exchange.sent += given;
-	return given;
-}
-
 static bool
 store_request(Errand *errand, HttpRequest *request)
 {
@@ -259,7 +248,7 @@ store_request(Errand *errand, HttpRequest *request)
 																VARSIZE_ANY_EXHDR(state->answer.image), true, &exchange->message,
 																exchange->why, sizeof(exchange->why)), request))
 		return false;
-	request->source = store_give;
+	errand->outgoing = VARDATA_ANY(state->answer.image);
 	return true;
 }
 

@@ -42,7 +42,7 @@ typedef struct Finding
 
 typedef struct Inquiry
 {
-	PaymobSending sending;		/* first: see paymob_send.h */
+	PaymobSending sending;
 	dlist_node	node;			/* of in_hand */
 	pg_uuid_t	order_id;
 	TimestampTz next;			/* when it is asked about again, as begin wrote it down */
@@ -224,7 +224,7 @@ send_question(Errand *errand, HttpRequest *request)
 		ereport(LOG, (errmsg("sparky: Paymob cannot be asked about order %s: %s", inquiry->question.reference, why)));
 		return false;
 	}
-	sparky_paymob_send(&inquiry->sending, request);
+	sparky_paymob_send(errand, &inquiry->sending, request);
 	return true;
 }
 

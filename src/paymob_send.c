@@ -14,8 +14,6 @@
 /* Paymob answers within a second or two. A buyer who waits holds a connection of PostgREST's: not for as long as a picture may take. */
 #define LONGEST_EXCHANGE_MS 30000
 
-static size_t give_body(void *context, char *buffer, size_t size);
-
 int
 sparky_paymob_timeout_ms(void)
 {
@@ -23,12 +21,11 @@ sparky_paymob_timeout_ms(void)
 }
 
 void
-sparky_paymob_send(PaymobSending *sending, HttpRequest *request)
+sparky_paymob_send(Errand *errand, PaymobSending *sending, HttpRequest *request)
 {
 	PaymobMessage *message = &sending->message;
 	int			n = 0;
 
-	sending->sent = 0;
 	if (message->authorization)
 		sending->headers[n++] = message->authorization;
 	if (message->body)
@@ -36,26 +33,14 @@ sparky_paymob_send(PaymobSending *sending, HttpRequest *request)
 	sending->headers[n++] = "Accept: application/json";
 	sending->headers[n++] = "User-Agent: sparky/" SPARKY_VERSION;
 	sending->headers[n] = NULL;
+	errand->outgoing = message->body;
+	errand->outgoing_length = message->body_length;
 	request->method = message->method;
 	request->url = message->url;
 	request->headers = sending->headers;
 	request->has_body = message->body != NULL;
-	request->content_length = message->body_length;
-	request->source = give_body;
 	request->total_timeout_ms = sparky_paymob_timeout_ms();
 	request->single_use = true;
-}
-
-/* Called by libcurl: no palloc, no ereport. */
-static size_t
-give_body(void *context, char *buffer, size_t size)
-{
-	PaymobSending *sending = ((Errand *) context)->state;
-	size_t		given = Min(size, sending->message.body_length - sending->sent);
-
-	memcpy(buffer, sending->message.body + sending->sent, given);
-	sending->sent += given;
-	return given;
 }
 
 void
