@@ -68,11 +68,8 @@ static bool
 hash_request(Errand *errand, HttpRequest *request)
 {
 	HashErrand *state = errand->state;
-	FileExchange *exchange = &state->exchange;
 
-	sparky_file_reset(exchange);
-	return sparky_file_request(errand, sparky_storage_rest_download(sparky_storage_url, state->path, &exchange->message,
-																	exchange->why, sizeof(exchange->why)), request);
+	return sparky_file_download(errand, state->path, request);
 }
 
 static void
@@ -144,6 +141,18 @@ const ErrandType sparky_hash_errand = {
 	.joins = hash_joins,
 };
 
+/* Of an errand without a settlement: if there is no request, it is over. */
+static bool
+or_refused(Errand *errand, bool requested)
+{
+	if (!requested)
+	{
+		errand->unsent = false;
+		sparky_file_refuse(errand);
+	}
+	return requested;
+}
+
 /* ---- a link ---- */
 
 static bool
@@ -153,12 +162,8 @@ sign_request(Errand *errand, HttpRequest *request)
 	const Submission *submission = submission_of(errand);
 
 	sparky_file_reset(exchange);
-	if (sparky_file_request(errand, sparky_storage_rest_sign(sparky_storage_url, submission->source_path, submission->seconds,
-															 &exchange->message, exchange->why, sizeof(exchange->why)), request))
-		return true;
-	errand->unsent = false;
-	sparky_file_refuse(errand);
-	return false;
+	return or_refused(errand, sparky_file_request(errand, sparky_storage_rest_sign(sparky_storage_url, submission->source_path, submission->seconds,
+																				   &exchange->message, exchange->why, sizeof(exchange->why)), request));
 }
 
 static void
@@ -218,7 +223,6 @@ static bool
 upload_request(Errand *errand, HttpRequest *request)
 {
 	UploadErrand *state = errand->state;
-	FileExchange *exchange = &state->exchange;
 	const Submission *submission = submission_of(errand);
 
 	if (state->segment == NULL)
@@ -232,13 +236,7 @@ upload_request(Errand *errand, HttpRequest *request)
 		sparky_errand_refuse(errand, WORD_OVERLOADED, NULL);
 		return false;
 	}
-	sparky_file_reset(exchange);
-	if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, submission->source_path, submission->mime,
-																submission->size, true, &exchange->message,
-																exchange->why, sizeof(exchange->why)), request))
-		return false;
-	errand->outgoing = dsm_segment_address(state->segment);
-	return true;
+	return sparky_file_upload(errand, submission->source_path, submission->mime, dsm_segment_address(state->segment), submission->size, request);
 }
 
 static void
@@ -302,17 +300,12 @@ sparky_file_uploading(const char *bucket, const char *name)
 static bool
 download_request(Errand *errand, HttpRequest *request)
 {
-	FileExchange *exchange = errand->state ? errand->state : sparky_file_state(errand, sizeof(FileExchange));
 	const Submission *submission = submission_of(errand);
 
-	sparky_file_reset(exchange);
+	if (errand->state == NULL)
+		sparky_file_state(errand, sizeof(FileExchange));
 	errand->limit = submission->size;
-	if (sparky_file_request(errand, sparky_storage_rest_download(sparky_storage_url, submission->source_path, &exchange->message,
-																 exchange->why, sizeof(exchange->why)), request))
-		return true;
-	errand->unsent = false;
-	sparky_file_refuse(errand);
-	return false;
+	return or_refused(errand, sparky_file_download(errand, submission->source_path, request));
 }
 
 static void

@@ -96,6 +96,29 @@ sparky_file_request(Errand *errand, StorageOutcome made, HttpRequest *request)
 	return true;
 }
 
+bool
+sparky_file_download(Errand *errand, const char *path, HttpRequest *request)
+{
+	FileExchange *exchange = errand->state;
+
+	sparky_file_reset(exchange);
+	return sparky_file_request(errand, sparky_storage_rest_download(sparky_storage_url, path, &exchange->message,
+																	exchange->why, sizeof(exchange->why)), request);
+}
+
+bool
+sparky_file_upload(Errand *errand, const char *path, const char *mime, const char *bytes, size_t length, HttpRequest *request)
+{
+	FileExchange *exchange = errand->state;
+
+	sparky_file_reset(exchange);
+	if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, path, mime, length, true, &exchange->message,
+																exchange->why, sizeof(exchange->why)), request))
+		return false;
+	errand->outgoing = bytes;
+	return true;
+}
+
 static bool
 key_headers(Errand *errand, const char *key, const char **apikey, const char **authorization)
 {

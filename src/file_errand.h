@@ -34,6 +34,9 @@ extern void sparky_file_reset(FileExchange *exchange);
  * the answer says why.
  */
 extern bool sparky_file_request(Errand *errand, StorageOutcome made, HttpRequest *request);
+/* The same for a file: its message too. An upload of length bytes overwrites. */
+extern bool sparky_file_download(Errand *errand, const char *path, HttpRequest *request);
+extern bool sparky_file_upload(Errand *errand, const char *path, const char *mime, const char *bytes, size_t length, HttpRequest *request);
 /* Read the exchange's end into the answer, tell operators, and ask for another try where that is safe and few have been made. */
 extern void sparky_file_read(Errand *errand, const HttpResult *result, int most_tries);
 /* As far as a caller is told; WORD_NONE: it went well. */

@@ -55,12 +55,9 @@ static bool
 fetch_request(Errand *errand, HttpRequest *request)
 {
 	FetchErrand *state = errand->state;
-	FileExchange *exchange = &state->exchange;
 	int64		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), state->job.deadline);
 
-	sparky_file_reset(exchange);
-	if (!sparky_file_request(errand, sparky_storage_rest_download(sparky_storage_url, state->job.source_path, &exchange->message,
-																  exchange->why, sizeof(exchange->why)), request))
+	if (!sparky_file_download(errand, state->job.source_path, request))
 		return false;
 	request->total_timeout_ms = (int) Max(1, Min(request->total_timeout_ms, left));
 	return true;
@@ -241,15 +238,9 @@ static bool
 store_request(Errand *errand, HttpRequest *request)
 {
 	StoreErrand *state = errand->state;
-	FileExchange *exchange = &state->exchange;
 
-	sparky_file_reset(exchange);
-	if (!sparky_file_request(errand, sparky_storage_rest_upload(sparky_storage_url, state->path, sparky_image_mime(state->answer.info.type),
-																VARSIZE_ANY_EXHDR(state->answer.image), true, &exchange->message,
-																exchange->why, sizeof(exchange->why)), request))
-		return false;
-	errand->outgoing = VARDATA_ANY(state->answer.image);
-	return true;
+	return sparky_file_upload(errand, state->path, sparky_image_mime(state->answer.info.type),
+							  VARDATA_ANY(state->answer.image), VARSIZE_ANY_EXHDR(state->answer.image), request);
 }
 
 static void
