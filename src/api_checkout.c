@@ -15,14 +15,14 @@
 
 #include "caller.h"
 #include "checkout.h"
+#include "mailbox.h"
 #include "orders.h"
 #include "owner.h"
 #include "paymob_send.h"
 #include "plans.h"
 #include "raise.h"
-#include "secrets.h"
 #include "result.h"
-#include "shmem.h"
+#include "secrets.h"
 
 /* What a client is told to wait where nothing better is known. */
 #define RETRY_SOON_SECONDS 30

@@ -26,13 +26,13 @@
 #include "compat.h"
 #include "crypto.h"
 #include "history.h"
+#include "mailbox.h"
 #include "owner.h"
 #include "paths.h"
 #include "postgrest.h"
 #include "raise.h"
 #include "result.h"
 #include "settings.h"
-#include "shmem.h"
 #include "storage.h"
 
 #define MAX_PATH_CHARACTERS 500

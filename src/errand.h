@@ -15,7 +15,7 @@
 #include "call.h"
 #include "http.h"
 #include "queue.h"
-#include "shmem.h"
+#include "mailbox.h"
 
 typedef struct Errand Errand;
 

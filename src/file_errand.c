@@ -16,6 +16,7 @@
 #include "file_errand.h"
 #include "secrets.h"
 #include "settings.h"
+#include "shmem.h"
 #include "stats.h"
 
 #define LOG_EVERY_S 60

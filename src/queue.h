@@ -12,7 +12,7 @@
 
 #include "gemini.h"
 #include "outcome.h"
-#include "shmem.h"
+#include "mailbox.h"
 
 /* A claimed row of public.generation_jobs, as far as its call needs it. */
 typedef struct Job

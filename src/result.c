@@ -16,10 +16,10 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
+#include "mailbox.h"
 #include "owner.h"
 #include "raise.h"
 #include "result.h"
-#include "shmem.h"
 #include "storage.h"
 
 #define MAX_WAIT_SECONDS 55

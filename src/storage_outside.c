@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "mailbox.h"
 #include "owner.h"
 #include "raise.h"
 #include "secrets.h"

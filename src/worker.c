@@ -34,6 +34,7 @@
 #include "compat.h"
 #include "errand.h"
 #include "launcher.h"
+#include "mailbox.h"
 #include "owner.h"
 #include "settings.h"
 #include "shmem.h"

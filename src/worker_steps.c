@@ -20,10 +20,10 @@
 
 #include "credits.h"
 #include "job.h"
+#include "mailbox.h"
 #include "owner.h"
 #include "secrets.h"
 #include "settings.h"
-#include "shmem.h"
 #include "storage.h"
 #include "tools.h"
 #include "worker.h"
