@@ -24,14 +24,14 @@ MEDIA = {'bytea': 'application/octet-stream', 'text': 'text/plain', 'json': 'app
 @dataclasses.dataclass
 class Function:
     name: str
-    volatility: str
     names: list
     types: list
-    required: int
-    returns_set: bool
-    result: str
-    config: dict
-    comment: str
+    volatility: str = 'v'
+    required: int = 0
+    returns_set: bool = False
+    result: str = 'jsonb'
+    config: dict = dataclasses.field(default_factory=dict)
+    comment: str = None
 
     def unnamed(self):
         return len(self.types) == 1 and not self.names
@@ -58,18 +58,39 @@ def functions(server, db=None):
     found = []
     for name, volatility, names, modes, types, required, returns_set, result, config, comment in rows:
         names = [n for n, m in zip(names, modes or ['i'] * len(names)) if m in 'ib' and n]
-        found.append(Function(name, volatility, names, types, required, returns_set, result, dict(c.split('=', 1) for c in config), comment))
+        found.append(Function(name, names, types, volatility, required, returns_set, result, dict(c.split('=', 1) for c in config), comment))
     return found
 
 
-class PostgREST:
-    """A client of one user; role and claims as his JWT says. hoist=False is a PostgREST before 12.2."""
+def statement(function, body):
+    """The one SELECT of a request, and its parameters: result, headers and status as text."""
+    extra = " nullif(current_setting('response.headers', true), ''), nullif(current_setting('response.status', true), '')"
+    target = f'"public"."{function.name}"'
+    if function.unnamed():
+        arguments, call = '(SELECT %s::' + function.types[0] + ' AS body) pgrst_args', target + '(pgrst_args.body)'
+        value = psycopg2.Binary(body) if isinstance(body, bytes) else body if isinstance(body, str) else json.dumps(body)
+    else:
+        types = dict(zip(function.names, function.types))
+        columns = ', '.join(f'"{key}" {types[key]}' for key in body)
+        arguments = f'(SELECT * FROM json_to_record(%s::json) AS _({columns}) LIMIT 1) pgrst_args' if body else '(SELECT %s::json) pgrst_args'
+        call = target + '(' + ', '.join(f'"{key}" := pgrst_args."{key}"' for key in body) + ')'
+        value = json.dumps(body, default=str)
+    if function.returns_set:
+        source = f'SELECT pgrst_call.* FROM {arguments}, LATERAL {call} pgrst_call'
+        result = "coalesce(json_agg(_postgrest_t), '[]')::text"
+    else:
+        source = f'SELECT pgrst_call.pgrst_scalar FROM {arguments}, LATERAL (SELECT {call} AS pgrst_scalar) pgrst_call'
+        raw = function.result == '"*/*"'
+        result = "(string_agg(_postgrest_t.pgrst_scalar, ''))::bytea" if raw else "coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null')::text"
+    return f'WITH pgrst_source AS ({source}) SELECT {result},{extra} FROM (SELECT * FROM pgrst_source) _postgrest_t', (value,)
 
-    def __init__(self, server, user=None, role=None, db=None, hoist=True):
-        self.server, self.user, self.db, self.hoist = server, user, db, hoist
+
+class Session:
+    """The connection of one user, by the NOINHERIT login role; role and claims as his JWT says."""
+
+    def __init__(self, server, user=None, db=None, role=None):
+        self.server, self.user, self.db = server, user, db
         self.role = role or ('authenticated' if user else 'anon')
-        self.cache = functions(server, db)
-        self.role_settings = dict(c.split('=', 1) for c in server.value('SELECT coalesce(rolconfig, %s) FROM pg_roles WHERE rolname = %s', ([], self.role), db=db))
         self.connection = None
 
     def __enter__(self):
@@ -83,6 +104,32 @@ class PostgREST:
             self.connection.close()
             self.connection = None
 
+    def _connect(self):
+        if self.connection is None or self.connection.closed:
+            self.connection = self.server.connect(self.db, 'authenticator', autocommit=False)
+
+    def claims(self):
+        claims = {'role': self.role, 'aud': self.role}
+        if self.user:
+            claims['sub'] = str(self.user)
+        return claims
+
+    def set_up(self, cursor, method, path, headers, of_role=(), of_function=()):
+        """The settings of a request, in PostgREST's order; those of role and function are pairs."""
+        settings = [('search_path', '"public", "public", "extensions"'), *of_role, ('role', self.role), ('request.jwt.claims', json.dumps(self.claims())),
+                    ('request.method', method), ('request.path', path), ('request.headers', json.dumps(headers)), ('request.cookies', '{}'), *of_function]
+        cursor.execute('SELECT ' + ', '.join(['set_config(%s, %s, true)'] * len(settings)), [x for pair in settings for x in pair])
+
+
+class PostgREST(Session):
+    """A client of one user. hoist=False is a PostgREST before 12.2."""
+
+    def __init__(self, server, user=None, role=None, db=None, hoist=True):
+        super().__init__(server, user, db, role)
+        self.hoist = hoist
+        self.cache = functions(server, db)
+        self.role_settings = dict(c.split('=', 1) for c in server.value('SELECT coalesce(rolconfig, %s) FROM pg_roles WHERE rolname = %s', ([], self.role), db=db))
+
     def get(self, name, **arguments):
         return self.request('GET', name, arguments)
 
@@ -93,15 +140,15 @@ class PostgREST:
         function = self.find(name, body, content_type, method)
         if function is None:
             return Response(404, {}, {'code': 'PGRST202', 'message': f'Could not find the function public.{name}'}, 'PGRST202')
-        if self.connection is None or self.connection.closed:
-            self.connection = self.server.connect(self.db, 'authenticator', autocommit=False)
+        self._connect()
         read_only = method in ('GET', 'HEAD') or function.volatility != 'v'
         try:
             with self.connection.cursor() as cursor:
                 cursor.execute(f"BEGIN ISOLATION LEVEL {function.config.get('default_transaction_isolation', 'READ COMMITTED')} READ {'ONLY' if read_only else 'WRITE'}")
-                settings = self.settings(method, name, function, content_type, headers or {})
-                cursor.execute('SELECT ' + ', '.join(['set_config(%s, %s, true)'] * len(settings)), [x for pair in settings for x in pair])
-                cursor.execute(*self.statement(function, body))
+                sent = {'content-type': content_type, 'user-agent': 'test', **{k.lower(): v for k, v in (headers or {}).items()}}
+                hoisted = [(key, value) for key, value in function.config.items() if self.hoist and key in HOISTED]
+                self.set_up(cursor, method, f'/rpc/{name}', sent, self.role_settings.items(), hoisted)
+                cursor.execute(*statement(function, body))
                 result, headers_set, status = cursor.fetchone()
             self.connection.commit()
         except psycopg2.Error as error:
@@ -127,40 +174,6 @@ class PostgREST:
                 if f.name == name and f.unnamed() and MEDIA.get(f.types[0]) == content_type.split(';')[0]:
                     return f
         return None
-
-    def settings(self, method, name, function, content_type, headers):
-        claims = {'role': self.role}
-        if self.user:
-            claims.update(sub=str(self.user), aud='authenticated')
-        sent = {'content-type': content_type, 'user-agent': 'test', **{k.lower(): v for k, v in headers.items()}}
-        given = [('search_path', '"public", "public", "extensions"'), *self.role_settings.items(), ('role', self.role),
-                 ('request.jwt.claims', json.dumps(claims)), ('request.method', method), ('request.path', f'/rpc/{name}'),
-                 ('request.headers', json.dumps(sent)), ('request.cookies', '{}')]
-        if self.hoist:
-            given += [(key, value) for key, value in function.config.items() if key in HOISTED]
-        return given
-
-    @staticmethod
-    def statement(function, body):
-        extra = " nullif(current_setting('response.headers', true), ''), nullif(current_setting('response.status', true), '')"
-        target = f'"public"."{function.name}"'
-        if function.unnamed():
-            arguments, call = '(SELECT %s::' + function.types[0] + ' AS body) pgrst_args', target + '(pgrst_args.body)'
-            value = psycopg2.Binary(body) if isinstance(body, bytes) else body if isinstance(body, str) else json.dumps(body)
-        else:
-            types = dict(zip(function.names, function.types))
-            columns = ', '.join(f'"{key}" {types[key]}' for key in body)
-            arguments = f'(SELECT * FROM json_to_record(%s::json) AS _({columns}) LIMIT 1) pgrst_args' if body else '(SELECT %s::json) pgrst_args'
-            call = target + '(' + ', '.join(f'"{key}" := pgrst_args."{key}"' for key in body) + ')'
-            value = json.dumps(body, default=str)
-        if function.returns_set:
-            source = f'SELECT pgrst_call.* FROM {arguments}, LATERAL {call} pgrst_call'
-            result = "coalesce(json_agg(_postgrest_t), '[]')::text"
-        else:
-            source = f'SELECT pgrst_call.pgrst_scalar FROM {arguments}, LATERAL (SELECT {call} AS pgrst_scalar) pgrst_call'
-            raw = function.result == '"*/*"'
-            result = "(string_agg(_postgrest_t.pgrst_scalar, ''))::bytea" if raw else "coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null')::text"
-        return f'WITH pgrst_source AS ({source}) SELECT {result},{extra} FROM (SELECT * FROM pgrst_source) _postgrest_t', (value,)
 
     def failure(self, error):
         """An error as a response, and what PostgREST demands of it."""

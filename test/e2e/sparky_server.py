@@ -32,6 +32,8 @@ import uuid
 import psycopg2
 import psycopg2.extras
 
+from postgrest_call import Function, Session, statement
+
 TREE = pathlib.Path(__file__).resolve().parents[2]
 AS_ROOT = os.geteuid() == 0
 psycopg2.extras.register_uuid()
@@ -436,9 +438,8 @@ class Refused(AssertionError):
         super().__init__(f'{self.sqlstate} {self.message} | {self.detail} | {self.hint}')
 
 
-class Client:
-    """Calls as PostgREST makes them: a NOINHERIT login role, one transaction a
-    request, settings by set_config, hoisted statement_timeout, one SELECT."""
+class Client(Session):
+    """Calls as PostgREST makes them, see postgrest_call.py; an error of ours is raised as Refused."""
 
     # name -> types of the named arguments, as PostgREST's schema cache knows them
     ARGUMENTS = {
@@ -454,46 +455,16 @@ class Client:
     }
     ARGUMENTS['analyze_face'] = ARGUMENTS['process_image']
 
-    def __init__(self, server, user=None, db=None, role=None):
-        self.server, self.user, self.db = server, user, db
-        self.role = role or ('authenticated' if user else 'anon')
-        self.connection = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
-
     def pid(self):
         self._connect()
         return self.connection.info.backend_pid
-
-    def claims(self):
-        claims = {'role': self.role, 'aud': self.role}
-        if self.user:
-            claims['sub'] = str(self.user)
-        return claims
-
-    def _connect(self):
-        if self.connection is None or self.connection.closed:
-            self.connection = self.server.connect(self.db, 'authenticator', autocommit=False)
 
     def begin(self, cursor, method='POST', path='/rpc/', read_only=None, isolation=None, timeout=None):
         """What PostgREST does before the main statement."""
         read_only = method in ('GET', 'HEAD') if read_only is None else read_only
         self.connection.set_session(isolation_level=isolation or 'READ COMMITTED', readonly=read_only)
-        settings = {'search_path': '"public", "public"', 'role': self.role, 'request.jwt.claims': json.dumps(self.claims()),
-                    'request.method': method, 'request.path': path,
-                    'request.headers': json.dumps({'content-type': 'application/json', 'user-agent': 'test'}), 'request.cookies': '{}'}
-        if timeout is not None:
-            settings['statement_timeout'] = timeout
-        cursor.execute('SELECT ' + ', '.join(['set_config(%s, %s, true)'] * len(settings)), [x for pair in settings.items() for x in pair])
+        self.set_up(cursor, method, path, {'content-type': 'application/json', 'user-agent': 'test'},
+                    of_function=[] if timeout is None else [('statement_timeout', timeout)])
 
     def call(self, sql, parameters=None, commit=True, **options):
         """Any one statement inside a request's transaction; all rows."""
@@ -527,19 +498,8 @@ class Client:
         types = self.ARGUMENTS[function]
         if timeout is None:
             timeout = self.hoisted_timeout(function)
-        named = ', '.join(f'"{name}" := a."{name}"' for name in arguments)
-        columns = ', '.join(f'"{name}" {types[name]}' for name in arguments)
-        if arguments:
-            source = (f'(SELECT * FROM json_to_record(%s::json) AS _({columns}) LIMIT 1) a, '
-                      f'LATERAL (SELECT "public"."{function}"({named}) AS scalar) call')
-        else:
-            source = f'(SELECT %s::json) a, LATERAL (SELECT "public"."{function}"() AS scalar) call'
-        sql = (f'WITH pgrst_source AS (SELECT call.scalar AS pgrst_scalar FROM {source})'
-               " SELECT coalesce(json_agg(t.pgrst_scalar)->0, 'null')::text, nullif(current_setting('response.headers', true), ''),"
-               " nullif(current_setting('response.status', true), '') FROM (SELECT * FROM pgrst_source) t")
-        if body is None:
-            body = json.dumps({k: str(v) if isinstance(v, uuid.UUID) else v for k, v in arguments.items()})
-        rows = self.call(sql, (body,), commit=commit, method=method, path='/rpc/' + function, timeout=timeout, isolation=isolation)
+        sql, parameters = statement(Function(function, list(types), list(types.values())), arguments)
+        rows = self.call(sql, parameters if body is None else (body,), commit=commit, method=method, path='/rpc/' + function, timeout=timeout, isolation=isolation)
         return json.loads(rows[0][0])
 
     def upload(self, image, method='POST'):
