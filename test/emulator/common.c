@@ -46,17 +46,22 @@ dump_json(json_t *value, Buf *out)
 	free(made);
 }
 
-const Action *
-find_action(const Action *actions, const MemberTypes *types, const json_t *body, Buf *why)
+bool
+run_action(const Action *actions, const MemberTypes *types, const json_t *body, Buf *out)
 {
 	const char *wanted = parameter_text(body, "do", "");
 	const Action *action = find_named(actions, sizeof *actions, wanted);
+	json_t	   *answer;
 
 	if (action == NULL)
-		buf_printf(why, "\"do\" is no action: \"%s\"", wanted);
-	else if (!check_members(body, action->members, types, why))
-		return NULL;
-	return action;
+		buf_printf(out, "\"do\" is no action: \"%s\"", wanted);
+	if (action == NULL || !check_members(body, action->members, types, out))
+		return false;
+	answer = action->act(body, out);
+	if (answer == NULL)
+		return false;
+	dump_json(answer, out);
+	return true;
 }
 
 static bool

@@ -22,12 +22,13 @@ extern const char *parameter_text(const json_t *parameters, const char *name, co
 extern void dump_json(json_t *value, Buf *out);
 
 /* What a control call of a service can order: {"do": name, member: value, ...} */
+typedef json_t *ActionFunction(const json_t *body, Buf *why);
 typedef struct Action
 {
 	const char *name;
 	const char *members;		/* each between spaces */
 	/* The answer, or NULL and why. */
-	json_t	   *(*act) (const json_t *body, Buf *why);
+	ActionFunction *act;
 } Action;
 
 /* The types of the members, each name between spaces; all others are text. */
@@ -39,7 +40,7 @@ typedef struct MemberTypes
 	const char *any;			/* of any type, and every action takes them */
 } MemberTypes;
 
-/* The action that body names, its members checked; or NULL and why. */
-extern const Action *find_action(const Action *actions, const MemberTypes *types, const json_t *body, Buf *why);
+/* Run the action that body names, its members checked; false: out has why it was not. */
+extern bool run_action(const Action *actions, const MemberTypes *types, const json_t *body, Buf *out);
 
 #endif

@@ -14,16 +14,8 @@
 
 #define RENDER " set raw envelope "
 
-static json_t *make_order(const json_t *body, Buf *why);
-static json_t *pay(const json_t *body, Buf *why);
-static json_t *complete(const json_t *body, Buf *why);
-static json_t *refund(const json_t *body, Buf *why);
-static json_t *void_it(const json_t *body, Buf *why);
-static json_t *capture(const json_t *body, Buf *why);
-static json_t *lapse(const json_t *body, Buf *why);
-static json_t *again(const json_t *body, Buf *why);
-static json_t *other(const json_t *body, Buf *why);
-static json_t *change_settings(const json_t *body, Buf *why);
+static ActionFunction make_order, pay, complete, refund, void_it, capture, lapse, again, other,
+	change_settings;
 
 /* Each acts under the lock. */
 static const Action actions[] = {
@@ -58,18 +50,12 @@ static void set_flag(json_t *object, const char *name, bool value);
 bool
 paymob_control(const json_t *body, Buf *out)
 {
-	const Action *action = find_action(actions, &member_types, body, out);
-	json_t	   *answer;
+	bool		done;
 
-	if (action == NULL)
-		return false;
 	paymob_lock();
-	answer = action->act(body, out);
+	done = run_action(actions, &member_types, body, out);
 	paymob_unlock();
-	if (answer == NULL)
-		return false;
-	dump_json(answer, out);
-	return true;
+	return done;
 }
 
 bool

@@ -11,14 +11,14 @@
 #include "common_fault.h"
 #include "paymob.h"
 
-typedef void (*PaymobAct) (PaymobCall *call, const json_t *parameters, Reply *reply);
+typedef void PaymobAct(PaymobCall *call, const json_t *parameters, Reply *reply);
 
 typedef struct Fault
 {
 	const char *name;
 	const char *kind;			/* of the call; NULL: any */
 	bool		works;			/* does the call do its work, unless "processed" says otherwise? */
-	PaymobAct	act;			/* the good answer, if there is one, is in the reply */
+	PaymobAct  *act;			/* the good answer, if there is one, is in the reply */
 } Fault;
 
 typedef struct PlainError
@@ -28,17 +28,8 @@ typedef struct PlainError
 	const char *detail;
 } PlainError;
 
-static void keep(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void edit(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void other_amount(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void other_currency(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void other_reference(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void other_status(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void odd_secret(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void expire(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void huge(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void deep(PaymobCall *call, const json_t *parameters, Reply *reply);
-static void echo_key(PaymobCall *call, const json_t *parameters, Reply *reply);
+static PaymobAct keep, edit, other_amount, other_currency, other_reference, other_status,
+	odd_secret, expire, huge, deep, echo_key;
 
 static const PlainError plain_errors[] = {
 	{"bad_request", 400, "Bad request."},

@@ -12,14 +12,7 @@
 #include "common.h"
 #include "storage.h"
 
-static json_t *put(const json_t *body, Buf *why);
-static json_t *get(const json_t *body, Buf *why);
-static json_t *delete(const json_t *body, Buf *why);
-static json_t *drop_file(const json_t *body, Buf *why);
-static json_t *list(const json_t *body, Buf *why);
-static json_t *token(const json_t *body, Buf *why);
-static json_t *clear(const json_t *body, Buf *why);
-static json_t *disconnect(const json_t *body, Buf *why);
+static ActionFunction put, get, delete, drop_file, list, token, clear, disconnect;
 
 static const Action actions[] = {
 	{"put", " object base64 text mime owner ", put},
@@ -43,16 +36,7 @@ static const StorageCaller the_service = {.service = true};
 bool
 storage_control(const json_t *body, Buf *out)
 {
-	const Action *action = find_action(actions, &member_types, body, out);
-	json_t	   *answer;
-
-	if (action == NULL)
-		return false;
-	answer = action->act(body, out);
-	if (answer == NULL)
-		return false;
-	dump_json(answer, out);
-	return true;
+	return run_action(actions, &member_types, body, out);
 }
 
 bool

@@ -11,14 +11,14 @@
 #include "common_fault.h"
 #include "storage.h"
 
-typedef void (*StorageAct) (StorageCall *call, const json_t *parameters, Reply *reply);
+typedef void StorageAct(StorageCall *call, const json_t *parameters, Reply *reply);
 
 typedef struct Fault
 {
 	const char *name;
 	const char *kind;			/* of the call; NULL: any */
 	bool		works;			/* does the call do its work, unless "processed" says otherwise? */
-	StorageAct	act;			/* the good answer, if there is one, is in the reply */
+	StorageAct  *act;			/* the good answer, if there is one, is in the reply */
 } Fault;
 
 typedef struct PlainError
@@ -31,14 +31,7 @@ typedef struct PlainError
 	const char *message;
 } PlainError;
 
-static void keep(StorageCall *call, const json_t *parameters, Reply *reply);
-static void error(StorageCall *call, const json_t *parameters, Reply *reply);
-static void route_not_found(StorageCall *call, const json_t *parameters, Reply *reply);
-static void echo_key(StorageCall *call, const json_t *parameters, Reply *reply);
-static void wrong_bytes(StorageCall *call, const json_t *parameters, Reply *reply);
-static void cut_file(StorageCall *call, const json_t *parameters, Reply *reply);
-static void other_link(StorageCall *call, const json_t *parameters, Reply *reply);
-static void huge(StorageCall *call, const json_t *parameters, Reply *reply);
+static StorageAct keep, error, route_not_found, echo_key, wrong_bytes, cut_file, other_link, huge;
 
 static const PlainError plain_errors[] = {
 	{"no_such_key", 400, 404, "NoSuchKey", "not_found", "Object not found"},
