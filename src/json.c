@@ -23,7 +23,6 @@
 #define EXACT_INTEGER_LIMIT 9007199254740992.0	/* 2^53: below it every integer is itself */
 
 static JsonValue *parse(const char *text, size_t length, size_t flags, char *why, size_t why_size);
-static bool too_deep(const char *text, size_t length);
 static const char *reason(enum json_error_code code);
 static void print_value(JsonText *text, const json_t *value);
 static void print_object(JsonText *text, const json_t *object);
@@ -57,7 +56,7 @@ parse(const char *text, size_t length, size_t flags, char *why, size_t why_size)
 	if (why != NULL && why_size > 0)
 		why[0] = '\0';
 	/* Before jansson sees it: its own limit is 2048 levels, each an allocation and a stack frame. */
-	if (too_deep(text, length))
+	if (sparky_json_too_deep(text, length, SPARKY_JSON_MAX_DEPTH))
 	{
 		if (why != NULL)
 			snprintf(why, why_size, "more than %d levels", SPARKY_JSON_MAX_DEPTH);
@@ -70,9 +69,9 @@ parse(const char *text, size_t length, size_t flags, char *why, size_t why_size)
 	return value;
 }
 
-/* Counts brackets outside strings; a text that is no JSON is left to jansson. */
-static bool
-too_deep(const char *text, size_t length)
+/* Counts brackets outside strings; a text that is no JSON is left to the parser. */
+bool
+sparky_json_too_deep(const char *text, size_t length, size_t most)
 {
 	size_t		depth = 0;
 	bool		in_string = false;
@@ -90,7 +89,7 @@ too_deep(const char *text, size_t length)
 		}
 		else if (c == '"')
 			in_string = true;
-		else if ((c == '[' || c == '{') && ++depth > SPARKY_JSON_MAX_DEPTH)
+		else if ((c == '[' || c == '{') && ++depth > most)
 			return true;
 		else if ((c == ']' || c == '}') && depth > 0)
 			depth--;

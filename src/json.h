@@ -25,6 +25,8 @@ extern JsonValue *sparky_json_parse(const char *text, size_t length, char *why, 
 /* The same, with every number read as a double, as ECMAScript does: what an int64 cannot hold is no error here. */
 extern JsonValue *sparky_json_parse_doubles(const char *text, size_t length, char *why, size_t why_size);
 extern void sparky_json_free(JsonValue *value);
+/* Are more than most brackets open at once? */
+extern bool sparky_json_too_deep(const char *text, size_t length, size_t most);
 
 typedef enum JsonKind { JSON_KIND_NULL, JSON_KIND_BOOL, JSON_KIND_INTEGER, JSON_KIND_REAL, JSON_KIND_STRING, JSON_KIND_ARRAY, JSON_KIND_OBJECT } JsonKind;
 

@@ -122,7 +122,6 @@ typedef struct Reading
 
 static PaymobKind read_body(const char *body, size_t length, Place root, PaymobCallback *out, char *why, size_t why_size);
 static const char *parse_body(Reading *reading, const char *body, size_t length);
-static bool too_deep(const char *text, size_t length);
 static bool parse(Reading *reading, char *text, size_t length);
 static void forget_values(Reading *reading);
 
@@ -221,7 +220,7 @@ parse_body(Reading *reading, const char *body, size_t length)
 	if (length > SPARKY_PAYMOB_MAX_BODY)
 		return "the body is too large";
 	sparky_json_clean(&clean, body, length);
-	if (clean.failed || clean.data == NULL || too_deep(clean.data, clean.length))
+	if (clean.failed || clean.data == NULL || sparky_json_too_deep(clean.data, clean.length, SPARKY_PAYMOB_MAX_DEPTH))
 	{
 		const char *trouble = clean.failed ? "out of memory" : clean.data == NULL ? "the body is empty" : "the body has too many levels";
 
@@ -245,31 +244,6 @@ parse_body(Reading *reading, const char *body, size_t length)
 	if (!reading->root_is_object)
 		return "the body is not a JSON object";
 	return reading->duplicate ? "a key comes twice" : NULL;
-}
-
-/* Brackets outside of strings; whether they match is the parser's question. */
-static bool
-too_deep(const char *text, size_t length)
-{
-	int			depth = 0;
-	bool		in_string = false;
-
-	for (size_t i = 0; i < length; i++)
-	{
-		char		c = text[i];
-
-		if (in_string && c == '\\')
-			i++;
-		else if (c == '"')
-			in_string = !in_string;
-		else if (in_string)
-			continue;
-		else if ((c == '{' || c == '[') && ++depth > SPARKY_PAYMOB_MAX_DEPTH)
-			return true;
-		else if ((c == '}' || c == ']') && depth > 0)
-			depth--;
-	}
-	return false;
 }
 
 static bool
