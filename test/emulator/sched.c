@@ -78,10 +78,10 @@ sched_start(int threads)
 
 /*
  * Suspending and handing over are one step: a call between the two would be
- * lost when the server ends.
+ * lost when the server ends.  came is told, where somebody waits for it.
  */
-bool
-sched_work(Call *call)
+static bool
+hand_over(Call *call, Call **head, Call **tail, pthread_cond_t *came)
 {
 	bool		taken;
 
@@ -91,27 +91,25 @@ sched_work(Call *call)
 	{
 		suspended++;
 		MHD_suspend_connection(call->connection);
-		append(&work_head, &work_tail, call);
-		pthread_cond_signal(&work_came);
+		append(head, tail, call);
+		if (came != NULL)
+			pthread_cond_signal(came);
 	}
 	pthread_mutex_unlock(&lock);
 	return taken;
 }
 
 bool
+sched_work(Call *call)
+{
+	return hand_over(call, &work_head, &work_tail, &work_came);
+}
+
+bool
 sched_wait(Call *call)
 {
-	bool		taken;
+	bool		taken = hand_over(call, &inbox_head, &inbox_tail, NULL);
 
-	pthread_mutex_lock(&lock);
-	taken = !stopping;
-	if (taken)
-	{
-		suspended++;
-		MHD_suspend_connection(call->connection);
-		append(&inbox_head, &inbox_tail, call);
-	}
-	pthread_mutex_unlock(&lock);
 	if (taken)
 		wake_scheduler();
 	return taken;
