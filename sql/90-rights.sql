@@ -47,15 +47,18 @@ DECLARE
 	member	record;
 BEGIN
 	FOR member IN
-		SELECT o.type, o.identity
+		SELECT d.classid, d.objid, o.type, o.identity
 		FROM pg_extension e
 			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e',
 			LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
 		WHERE e.extname = 'sparky'
 			AND NOT (d.classid = 'pg_proc'::regclass AND o.schema IN ('public', 'sparky'))
 			AND NOT (d.classid = 'pg_type'::regclass AND d.objid = 'public."*/*"'::regtype)
-		ORDER BY d.classid, d.objid
+		-- from PostgreSQL 17 on a table takes its row type along, and a type its array type
+		ORDER BY d.classid <> 'pg_class'::regclass, o.identity LIKE '%[]', d.classid, d.objid
 	LOOP
+		CONTINUE WHEN NOT EXISTS (SELECT FROM pg_depend d
+			WHERE d.classid = member.classid AND d.objid = member.objid AND d.deptype = 'e');
 		EXECUTE format('ALTER EXTENSION sparky DROP %s %s', member.type, member.identity);
 	END LOOP;
 END
