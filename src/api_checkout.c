@@ -29,7 +29,7 @@
 
 static void check_product(const Caller *caller, const char *product_id);
 static Datum order_result(const SubmissionAnswer *answer);
-static void refuse(const Submission *submission, const SubmissionAnswer *answer) pg_attribute_noreturn();
+pg_noreturn static void refuse(const Submission *submission, const SubmissionAnswer *answer);
 
 SPARKY_FACE(sparky_create_checkout, create_checkout);
 static Datum

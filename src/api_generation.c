@@ -85,7 +85,7 @@ static Prepared answer_by_cache(Request *request, char **json);
 static bool submit(Request *request, pg_uuid_t *job);
 static const char *detail_of(const SubmissionAnswer *answer);
 static int	retry_after_of(const SubmissionAnswer *answer);
-static void bad_argument(const char *detail) pg_attribute_noreturn();
+pg_noreturn static void bad_argument(const char *detail);
 
 SPARKY_FACE(sparky_process_image, process_image);
 static Datum

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "call.h"
+#include "compat.h"
 #include "crypto.h"
 #include "secrets.h"
 #include "settings.h"

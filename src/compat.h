@@ -14,6 +14,9 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #if PG_VERSION_NUM >= 170000
 #include "storage/procnumber.h"
 #endif
@@ -42,6 +45,11 @@
 #define SPARKY_JSON_LEXER(text, length, encoding) makeJsonLexContextCstringLen(text, length, encoding, true)
 #define SPARKY_JSON_LEXER_FREE(lexer) \
 	do { pfree((lexer)->strval->data); pfree((lexer)->strval); pfree(lexer); } while (0)
+#endif
+
+/* 18 has the word of C11, before the declaration, in the place of an attribute after it. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn _Noreturn
 #endif
 
 #ifndef FRONTEND

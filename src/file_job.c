@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "credits.h"
 #include "crypto.h"
 #include "file_errand.h"

@@ -18,7 +18,7 @@
 #include "raise.h"
 
 static int	five_letters(const char *sqlstate);
-static void raise_with_header(const ErrorText *text, const char *detail, const char *hint, int retry_after) pg_attribute_noreturn();
+pg_noreturn static void raise_with_header(const ErrorText *text, const char *detail, const char *hint, int retry_after);
 
 void
 sparky_raise(ErrorWord word, const char *detail, const char *hint, int retry_after)

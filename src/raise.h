@@ -11,9 +11,10 @@
 #include "postgres.h"
 #include "fmgr.h"
 
+#include "compat.h"
 #include "outcome.h"
 
-extern void sparky_raise(ErrorWord word, const char *detail, const char *hint, int retry_after) pg_attribute_noreturn();
+pg_noreturn extern void sparky_raise(ErrorWord word, const char *detail, const char *hint, int retry_after);
 
 /* Run a face's body; a serialization failure or deadlock leaves it as overloaded, never as itself. */
 extern Datum sparky_guarded(FunctionCallInfo fcinfo, PGFunction face);

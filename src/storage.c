@@ -12,6 +12,7 @@
 #include "common/hashfn.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "crypto.h"
 #include "owner.h"
 #include "settings.h"

@@ -15,6 +15,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "crypto.h"
 #include "owner.h"
 #include "raise.h"
