@@ -18,6 +18,7 @@ import json
 import os
 import re
 import pathlib
+import random
 import select
 import shutil
 import signal
@@ -94,10 +95,23 @@ def build_lock():
         yield
 
 
+_reservations = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+    """A port that stays free until we listen on it, and while a server of ours is down between two starts: below those that the
+    kernel gives to outgoing connections, and reserved against other runs by a name that goes with this process."""
+    first = int(pathlib.Path('/proc/sys/net/ipv4/ip_local_port_range').read_text().split()[0])
+    for port in random.SystemRandom().sample(range(first // 3, first), 200):
+        reservation = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            reservation.bind(f'\0sparky-test-port-{port}')
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(('127.0.0.1', port))
+            _reservations.append(reservation)
+            return port
+        reservation.close()
+    raise RuntimeError('no free port')
 
 
 def wait_for(condition, seconds=10, what='condition', pause=0.02):

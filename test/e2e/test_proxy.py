@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from emulator import PROGRAM, Emulator
-from sparky_server import TREE, wait_for
+from sparky_server import TREE, free_port, wait_for
 
 NGINX = shutil.which('nginx', path='/usr/sbin:/usr/bin:' + os.environ.get('PATH', ''))
 CONF = TREE / 'deploy/nginx.conf'
@@ -50,12 +50,6 @@ class Upstream(http.server.ThreadingHTTPServer):
                 pass
         super().__init__(('127.0.0.1', 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 class Proxy:
