@@ -114,14 +114,15 @@ def free_port():
     raise RuntimeError('no free port')
 
 
-def wait_for(condition, seconds=10, what='condition', pause=0.02):
-    """The first true value of condition(), or AssertionError after the given time."""
+def wait_for(condition, seconds=20, what='condition', pause=0.02):
+    """The first true value of condition(), or AssertionError after the given time; it is asked once more after that time has passed."""
     end = time.monotonic() + seconds
     while True:
+        late = time.monotonic() > end
         value = condition()
         if value:
             return value
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f'not within {seconds} s: {what}')
         time.sleep(pause)
 
@@ -294,6 +295,15 @@ class Server:
         for lock in (self.data / 'postmaster.pid', self.dir / f'.s.PGSQL.{self.port}.lock'):
             lock.unlink(missing_ok=True)
 
+    def crash(self, pid):
+        """kill -9 of one process; PostgreSQL then ends every session and begins anew, so a bystander's end tells that it has noticed."""
+        bystander = self.connect()
+        sessions = [pid, bystander.info.backend_pid]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(map(process_alive, sessions)), 30, 'the crash to be noticed')
+        bystander.close()
+        self.wait_ready()
+
     def destroy(self):
         if self in self.root.servers:
             self.root.servers.remove(self)
@@ -383,11 +393,11 @@ class Server:
         except psycopg2.OperationalError:
             return None             # the server is coming up again
 
-    def worker_pid(self, db='postgres', seconds=15):
+    def worker_pid(self, db='postgres', seconds=30):
         """The pid of the database's worker, waiting until it serves."""
         return wait_for(lambda: self.process('sparky worker', db), seconds, f'a worker in {db}')
 
-    def launcher_pid(self, seconds=15):
+    def launcher_pid(self, seconds=30):
         return wait_for(lambda: self.process('sparky launcher'), seconds, 'the launcher')
 
     def wait_ready(self, seconds=30):

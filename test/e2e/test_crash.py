@@ -90,27 +90,17 @@ def terminate_both(server):
     wait_for(lambda: not process_alive(worker) and not process_alive(launcher))
 
 
-def kill(server, pid):
-    """kill -9; PostgreSQL then ends every session and begins anew, so a bystander's end tells that it has noticed."""
-    bystander = server.connect()
-    sessions = [pid, bystander.info.backend_pid]
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not any(map(process_alive, sessions)))
-    bystander.close()
-    server.wait_ready()
-
-
 def kill_worker(server):
-    kill(server, server.worker_pid())
+    server.crash(server.worker_pid())
 
 
 def kill_launcher(server):
-    kill(server, server.launcher_pid())
+    server.crash(server.launcher_pid())
 
 
 def kill_backend(server):
     connection = server.connect()
-    kill(server, connection.info.backend_pid)
+    server.crash(connection.info.backend_pid)
 
 
 def immediate_stop(server):

@@ -11,7 +11,6 @@ import base64
 import json
 import os
 import re
-import signal
 import time
 
 import psycopg2
@@ -108,7 +107,7 @@ class Day:
             job = self.user.api.process('cartoon', self.user.photo(), wait_seconds=0)['job_id']
             self.emulator.wait_calls(1)
             if how == 'worker':
-                os.kill(self.server.worker_pid(), signal.SIGKILL)
+                self.server.crash(self.server.worker_pid())
             else:
                 self.server.stop('immediate')
                 self.user.api.close()
@@ -126,7 +125,7 @@ class Day:
         self.server.reload(f"sparky.gemini_api_key = '{NEXT_KEY}'")
         time.sleep(0.5)
         assert self.call('cartoon')['status'] == 'succeeded'
-        wait_for(lambda: 'gemini_api_key' in self.server.log(), 5, 'the refusal of the change in the log')
+        wait_for(lambda: 'gemini_api_key' in self.server.log(), 20, 'the refusal of the change in the log')
 
 
 @pytest.fixture(scope='module', params=['conf', 'environment'])
