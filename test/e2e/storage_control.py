@@ -21,6 +21,7 @@ class StorageControl:
     def __init__(self, server, api):
         self.server, self.api, self.key, self.url = server, api, api.key, api.url
         self.script, self.calls, self.hold, self.release, self.reset, self.close = api.script, api.calls, api.hold, api.release, api.reset, api.close
+        self.wait_idle = api.wait_idle
 
     # -- a client of the API
 

@@ -111,6 +111,7 @@ class StorageEmulator:
         self.port, self.url = self.emulator.port, self.emulator.url + '/storage/v1'
         self.control, self.hold, self.release, self.reset, self.close = (
             self.emulator.storage, self.emulator.hold, self.emulator.release, self.emulator.reset, self.emulator.close)
+        self.wait_idle = self.emulator.wait_idle
 
     def script(self, *rules):
         """Rules {op, key, times, code, http, status, fault, delay}: the first that matches and is not used up decides. times: 1 unless told, -1 for ever.

@@ -127,7 +127,7 @@ def test_a_server_that_is_restarted(server, storage):
     server.start()
     assert wait_for(lambda: call(storage, 'GET', 'authenticated/' + path) == (200, b'before'), 20, 'the API to find its database again')
     storage.control('disconnect')
-    wait_for(lambda: server.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'supabase_storage_admin'") == 0, 10, 'the connections to close')
+    wait_for(lambda: server.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'supabase_storage_admin'") == 0, 20, 'the connections to close')
     assert call(storage, 'GET', 'authenticated/' + path) == (200, b'before')
 
 
