@@ -52,7 +52,7 @@ def together(*calls):
 def wait_until_asleep(server, pid, db=None):
     """Until a backend waits on its latch inside one of our functions."""
     wait_for(lambda: server.value("SELECT wait_event_type = 'Extension' AND state = 'active' FROM pg_stat_activity WHERE pid = %s", (pid,)),
-             5, f'backend {pid} to wait')
+             20, f'backend {pid} to wait')
 
 
 def submit(users, number, tool='cartoon'):
@@ -71,7 +71,7 @@ def statuses(server, jobs, db=None):
                                                  ([job for _, job in jobs],), db=db))
 
 
-def wait_ended(server, jobs, seconds=10, db=None):
+def wait_ended(server, jobs, seconds=20, db=None):
     """Until every job has ended; a dict of how many ended how."""
     def ended():
         rows = server.query('SELECT status, count(*)::int FROM public.generation_jobs WHERE id = ANY (%s::uuid[]) GROUP BY 1',
