@@ -202,13 +202,13 @@ def test_rate_limit_pauses_the_model_for_all(server, emulator, user, make_user):
         paths = user.photo(), other.photo(), other.photo()
         user.api.process('vintage', paths[0], wait_seconds=0)
         wait_for(lambda: len(user.provider_calls()) and user.provider_calls()[0]['outcome'])
-        began = time.time()
         paused = other.api.process('vintage', paths[1], wait_seconds=0)
-        assert other.api.process('cartoon', paths[2])['status'] == 'succeeded' and time.time() - began < 1
+        assert other.api.process('cartoon', paths[2])['status'] == 'succeeded'
         assert other.api.finish(paused['job_id'])['status'] == 'succeeded'
         wait_for(lambda: user.held() == 0)
-    later = [c['time'] for c in emulator.calls(model='gemini-3.1-flash-lite-image')[1:]]
-    assert len(later) == 2 and min(later) - began > 1.4
+    refused, *later = [c['time'] for c in emulator.calls(model='gemini-3.1-flash-lite-image')]
+    assert len(later) == 2 and min(later) - refused > 1.9
+    assert [c['time'] < min(later) for c in emulator.calls() if c['model'] != 'gemini-3.1-flash-lite-image'] == [True]
 
 
 def test_rate_limit_for_ever(server, emulator, user):
@@ -242,10 +242,9 @@ def test_rate_limit_beyond_the_deadline_fails_now(server, emulator, user):
     """The wait does not fit: told at once, with the time to come back."""
     with model(server, 'vintage', 'gemini-3.1-flash-lite-image'):
         emulator.script({'fault': 'rate_limited', 'retryDelay': '300s', 'times': 0})
-        began = time.monotonic()
-        result = user.api.process('vintage', user.photo())
+        result = user.api.process('vintage', user.photo())              # not 'queued', as a call that had to wait would tell
     assert result['status'] == 'failed' and result['error']['code'] == 'rate_limited' and 299 <= result['error']['retry_after'] <= 301
-    assert time.monotonic() - began < 3 and len(emulator.calls()) == 1
+    assert len(emulator.calls()) == 1
 
 
 # ---- many at once
@@ -260,8 +259,8 @@ def test_fifty_in_flight_hold_no_snapshot(server, emulator, make_user):
     emulator.wait_calls(50)
     wait_for(lambda: emulator.stats()['in_flight'] == 50)
     looks = 0
-    end = time.monotonic() + 2
-    while time.monotonic() < end:
+    begin = time.monotonic()
+    while time.monotonic() < begin + 2 or (looks < 10 and time.monotonic() < begin + 30):
         xmin, xid, state = server.row("SELECT backend_xmin, backend_xid, state FROM pg_stat_activity WHERE backend_type = 'sparky worker'")
         if state == 'idle':
             looks += 1
@@ -282,14 +281,11 @@ def test_a_slow_one_keeps_nobody_waiting(emulator, make_user):
     """No batches: each result is there when its own call ended."""
     slow, quick = make_user(), make_user()
     image = fresh_photo()
-    emulator.script({'fault': 'slow_ok', 'ms': 3000, 'match': {'image_sha256': sha256(image)}})
+    emulator.script({'fault': 'slow_ok', 'ms': 6000, 'match': {'image_sha256': sha256(image)}})
     slow_path = slow.api.upload(image)['path']
     job = slow.api.process('cartoon', slow_path, wait_seconds=0)['job_id']
     for _ in range(5):
-        path = quick.photo()
-        began = time.monotonic()
-        assert quick.api.process('cartoon', path)['status'] == 'succeeded'
-        assert time.monotonic() - began < 1
+        assert quick.api.process('cartoon', quick.photo())['status'] == 'succeeded'
     assert slow.api.status(job)['status'] == 'running'
     assert slow.api.finish(job)['status'] == 'succeeded'
 
