@@ -123,7 +123,8 @@ class Paymob:
         kind = ('intention' if path == '/v1/intention/' else 'token' if path == '/api/auth/tokens' else
                 'inquiry' if path == '/api/ecommerce/orders/transaction_inquiry' or path.startswith('/api/acceptance/transactions/') else 'unknown')
         with self.lock:
-            self.log.append({'kind': kind, 'path': path, 'body': body, 'headers': dict(request.headers)})
+            call = {'kind': kind, 'path': path, 'body': body, 'headers': dict(request.headers)}
+            self.log.append(call)
             fault = next((f for f in self.faults if f['kind'] == kind and f['left'] != 0), {})
             if fault:
                 fault['left'] -= 1
@@ -132,6 +133,7 @@ class Paymob:
             gate.wait(60)
         with self.lock:
             status, answer = getattr(self, kind)(request, body)
+            call['answered'] = True
         if 'change' in fault:
             answer = fault['change'](answer)
         status, answer = fault.get('status', status), fault.get('body', answer)

@@ -99,8 +99,8 @@ def test_drop(server, emulator, database, user):
     emulator.wait_calls(2)
     one.start(emulator)
     at_once(server, 'DROP DATABASE one')
-    wait_for(lambda: not process_alive(one.worker), 2, 'the end of the worker')
-    wait_for(lambda: emulator.stats()['in_flight'] == 2, 5, 'the end of the calls')
+    wait_for(lambda: not process_alive(one.worker), 20, 'the end of the worker')
+    wait_for(lambda: emulator.stats()['in_flight'] == 2, 20, 'the end of the calls')
     emulator.release()
     assert wait_ended(server, mine) == {'succeeded': 2}
     user.assert_money(credits=8, usage=2)
@@ -191,9 +191,9 @@ def test_template(server, emulator, database):
     at_once(server, 'CREATE DATABASE copy TEMPLATE one')
     try:
         server.worker_pid('copy')
-        wait_for(lambda: statuses(server, jobs, db='copy') == ['cancelled'] * 6, 5, 'the copy to void its jobs')
+        wait_for(lambda: statuses(server, jobs, db='copy') == ['cancelled'] * 6, 20, 'the copy to void its jobs')
         server.worker_pid('one')
-        wait_for(lambda: emulator.stats()['received'] == before + 12, 10, 'the calls of the original')
+        wait_for(lambda: emulator.stats()['received'] == before + 12, 20, 'the calls of the original')
         emulator.release()
         ends_well(server, one, jobs)
         assert emulator.stats()['received'] == before + 12
@@ -227,7 +227,7 @@ def test_copy_with_kept_answers(server, emulator, database):
     server.psql("""CREATE FUNCTION public.not_now() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
                    CREATE TRIGGER not_now BEFORE INSERT ON public.credit_usage FOR EACH ROW EXECUTE FUNCTION public.not_now()""", db='one')
     emulator.release()
-    wait_for(lambda: server.value('SELECT count(*) FROM sparky.answers', db='one') == 1, 5, 'the answer to be kept')
+    wait_for(lambda: server.value('SELECT count(*) FROM sparky.answers', db='one') == 1, 20, 'the answer to be kept')
     one.leave()
     at_once(server, 'CREATE DATABASE copy TEMPLATE one')
     try:
@@ -247,7 +247,7 @@ def test_extension_dropped_and_made_again(server, emulator, database):
     one = database('one')
     jobs = one.start(emulator)
     server.psql('DROP EXTENSION sparky CASCADE', db='one')
-    wait_for(lambda: not process_alive(one.worker), 5, 'the worker to leave')
+    wait_for(lambda: not process_alive(one.worker), 20, 'the worker to leave')
     time.sleep(1.5)
     assert server.process('sparky worker', 'one') is None
     assert server.value('SELECT count(*) FROM public.generation_jobs', db='one') == 6
@@ -273,7 +273,7 @@ def test_extension_comes_late_and_with_rollback(server, emulator):
         time.sleep(1.2)
         assert server.process('sparky worker', 'plain') is None
         server.psql('CREATE EXTENSION sparky', db='plain')
-        server.worker_pid('plain', 5)
+        server.worker_pid('plain', 20)
     finally:
         server.query('DROP DATABASE plain (FORCE)')
 
@@ -315,7 +315,7 @@ def test_closed_database(server, emulator, database):
     one = database('one')
     jobs = one.start(emulator, 2)
     server.query('ALTER DATABASE one ALLOW_CONNECTIONS false')
-    wait_for(lambda: not process_alive(one.worker), 10, 'the worker to leave')
+    wait_for(lambda: not process_alive(one.worker), 20, 'the worker to leave')
     time.sleep(1.2)
     assert server.process('sparky worker', 'one') is None
     server.query('ALTER DATABASE one ALLOW_CONNECTIONS true')
@@ -334,10 +334,10 @@ def test_owner_without_login(server, emulator):
             server.psql(f"CREATE SCHEMA sparky AUTHORIZATION {owner}; GRANT CREATE ON SCHEMA public TO {owner};"
                         " SET sparky.install = 'full'; CREATE EXTENSION sparky", db=db)
         worker = server.worker_pid('kept')
-        wait_for(lambda: problems('kept') == [] and problems('muted') == trouble('mute'), 10, 'health() to name the owner')
+        wait_for(lambda: problems('kept') == [] and problems('muted') == trouble('mute'), 20, 'health() to name the owner')
         server.query('ALTER ROLE keeper NOLOGIN')
         server.query('SELECT pg_terminate_backend(%s)', (worker,))
-        wait_for(lambda: problems('kept') == trouble('keeper'), 10, 'health() to name him who lost it')
+        wait_for(lambda: problems('kept') == trouble('keeper'), 20, 'health() to name him who lost it')
     finally:
         server.psql('DROP DATABASE kept (FORCE)')
         server.psql('DROP DATABASE muted (FORCE)')

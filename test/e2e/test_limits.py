@@ -168,12 +168,12 @@ def test_waiting_calls_of_a_user_and_of_all(server, emulator, make_user):
     users = [make_user() for _ in range(4)]
     emulator.hold()
 
-    def wait(user, seconds=20):
+    def wait(user, seconds=50):
         path = user.photo()
         return Background(user.another_session().process, 'cartoon', path, wait_seconds=seconds)
 
     def remain(backgrounds, number):
-        wait_for(lambda: sum(not background.done() for background in backgrounds) == number, 10, f'{number} of {len(backgrounds)} calls to wait')
+        wait_for(lambda: sum(not background.done() for background in backgrounds) == number, 20, f'{number} of {len(backgrounds)} calls to wait')
         time.sleep(0.3)
         assert sum(not background.done() for background in backgrounds) == number
     own = [wait(users[0]) for _ in range(3)]
@@ -188,7 +188,7 @@ def test_waiting_calls_of_a_user_and_of_all(server, emulator, make_user):
     leaver = server.value("SELECT pid FROM pg_stat_activity WHERE usename = 'authenticator' AND state = 'active' AND query LIKE '%%process_image%%'"
                           " AND wait_event_type = 'Extension' LIMIT 1", ())
     server.query('SELECT pg_terminate_backend(%s)', (leaver,))
-    wait_for(lambda: not server.value('SELECT count(*) FROM pg_stat_activity WHERE pid = %s', (leaver,)), 5, 'the session to be gone')
+    wait_for(lambda: not server.value('SELECT count(*) FROM pg_stat_activity WHERE pid = %s', (leaver,)), 20, 'the session to be gone')
     waiter = Background(last.status, result['job_id'], wait_seconds=20)
     remain([waiter], 1)
     emulator.release()
@@ -258,10 +258,10 @@ def test_who_cancels_again_and_again(server, emulator, settings, user):
     """A cancelled job had no call and costs nothing; but it kept the worker busy, and so it counts."""
     settings(max_uncharged_calls_per_day=3)
     server.query("UPDATE sparky.tool_settings SET model = 'gemini-3-pro-image' WHERE tool_id = 'retouch'")
-    emulator.script({'fault': 'rate_limited', 'retryDelay': '2s', 'times': 1})
+    emulator.script({'fault': 'rate_limited', 'retryDelay': '6s', 'times': 1})
     first = user.api.process('retouch', user.photo(), {'strength': 'low'}, wait_seconds=0)
     emulator.wait_calls(1)
-    wait_for(lambda: user.job(first['job_id'])['status'] == 'queued', 5, 'the job to be queued again')
+    wait_for(lambda: user.job(first['job_id'])['status'] == 'queued', 20, 'the job to be queued again')
     for _ in range(3):
         job = user.api.process('retouch', user.photo(), {'strength': 'low'}, wait_seconds=0)
         assert user.api.rpc('cancel_generation', job_id=job['job_id'])['status'] == 'cancelled'
@@ -293,7 +293,7 @@ def test_the_sixth_call_of_the_day_is_refused(server, emulator, settings, make_u
     assert all(result.status == 503 for result in results if isinstance(result, Refused))
     emulator.release()
     emulator.wait_calls(5)
-    wait_for(lambda: server.value("SELECT count(*) FROM public.generation_jobs WHERE status = 'generating'") == 0, 10, 'the jobs to end')
+    wait_for(lambda: server.value("SELECT count(*) FROM public.generation_jobs WHERE status = 'generating'") == 0, 20, 'the jobs to end')
     error = refused(users[0].api.process, 'cartoon', users[0].photo())
     assert (error.status, error.word) == (503, 'spend_limit')
     assert users[0].held() == 0 and len(emulator.calls()) == 5
@@ -339,6 +339,7 @@ def test_what_cannot_be_read_accepts_nothing(server, emulator, settings, user, l
     finally:
         holder.rollback()
         holder.close()
+    settings(accept_timeout=SETTINGS['accept_timeout'])
     assert user.api.process('cartoon', path)['status'] == 'succeeded'
     assert server.worker_pid() == worker
     user.assert_money(credits=9, usage=1)

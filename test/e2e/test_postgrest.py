@@ -196,7 +196,7 @@ def test_the_role_s_timeout_never_cancels_a_call(server, emulator, user, role, s
         response = api.post('process_image', tool_id='vintage', original_image_storage_path=path, wait_seconds=25)
         took = time.monotonic() - start
         assert response.status == 202, response
-        assert seconds - 1.5 < took < seconds, took
+        assert seconds - 1.5 < took < 20, took               # had it overrun its timer, it would have been cancelled
         response = api.post('generation_status', job_id=response.body['job_id'], wait_seconds=25)
         assert response.status == 202, response
     emulator.release()
@@ -295,7 +295,7 @@ def test_creating_it_reloads_the_schema_cache(server):
         def heard():
             listener.poll()
             return [n.payload for n in listener.notifies]
-        assert 'reload schema' in wait_for(heard, 10, 'the notification')
+        assert 'reload schema' in wait_for(heard, 20, 'the notification')
     finally:
         listener.close()
         server.query('DROP DATABASE fresh WITH (FORCE)')
