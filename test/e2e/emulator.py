@@ -131,10 +131,10 @@ class Emulator:
         """The received calls since the last reset, filtered by fields of the log."""
         return [event for event in self.log() if event['event'] == 'received' and all(event.get(k) == v for k, v in wanted.items())]
 
-    def wait_calls(self, number, seconds=10):
+    def wait_calls(self, number, seconds=20):
         wait_for(lambda: self.stats()['received'] >= number, seconds, f'{number} calls at the emulator')
 
-    def wait_idle(self, seconds=10):
+    def wait_idle(self, seconds=20):
         wait_for(lambda: self.stats()['in_flight'] == 0, seconds, 'the emulator to be idle')
 
     # ---- Storage: what happens there beside the API ----

@@ -244,7 +244,7 @@ def test_a_rolled_back_caller_has_had_his_job(server, emulator, user):
     finally:
         connection.close()
     assert user.api.process('cartoon', path, idempotency_key='gone')['job_id'] == job
-    wait_for(lambda: user.credits() == 9, 5, 'the charge')
+    wait_for(lambda: user.credits() == 9, 20, 'the charge')
     assert len(emulator.calls()) == 1
 
 

@@ -182,7 +182,7 @@ def test_cancel_before_the_call(server, emulator, user):
     emulator.script({'fault': 'rate_limited', 'retryDelay': '20s', 'times': 1})
     first = user.api.process('skin-tone', user.photo(), color, wait_seconds=0)
     emulator.wait_calls(1)
-    wait_for(lambda: user.job(first['job_id'])['status'] == 'queued', 5, 'the job to be queued again')
+    wait_for(lambda: user.job(first['job_id'])['status'] == 'queued', 20, 'the job to be queued again')
     second = user.api.process('skin-tone', user.photo(), color, wait_seconds=0)
     for job in (second, first):
         time.sleep(0.2)

@@ -151,7 +151,7 @@ def test_a_false_vault_is_not_asked(emulator_process):
         assert server.value('SELECT count(*) FROM vault.caught') == 0
         server.psql('ALTER SCHEMA vault OWNER TO postgres; ALTER VIEW vault.decrypted_secrets OWNER TO postgres')
         reload(server)
-        wait_for(lambda: problems(server) != ['sparky.gemini_api_key is not set'], 5, 'the same vault in good hands')
+        wait_for(lambda: problems(server) != ['sparky.gemini_api_key is not set'], 20, 'the same vault in good hands')
         user.api.close()
 
 
