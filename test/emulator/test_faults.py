@@ -188,10 +188,13 @@ def test_trickle(em):
     size = len(post(em)[1])
     assert time.monotonic() - start > size / 20 * 0.01 * 0.9
     em.script({"fault": "trickle", "ms": 20})
+    start = time.monotonic()
     sock = raw_socket(em)
-    time.sleep(0.5)
-    got = sock.recv(65536)
-    assert 0 < got.split(b"\r\n\r\n", 1)[1].count(b"\r\n") / 2 < 40
+    got, chunks = b"", 0
+    while chunks < 10:
+        got += sock.recv(65536)
+        chunks = got.partition(b"\r\n\r\n")[2].count(b"\r\n") // 2
+    assert time.monotonic() - start > (chunks - 1) * 0.02 * 0.9
     sock.close()
     em.wait_stats(in_flight=0, aborted=1)
 

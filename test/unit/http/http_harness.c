@@ -213,6 +213,21 @@ run(Exchange *x)
 	return x;
 }
 
+/* Until the server has closed the connections that we keep. */
+void
+await_hangup(void)
+{
+	for (int descriptor = 0; descriptor < 256; descriptor++)
+	{
+		struct sockaddr_in peer;
+		socklen_t	length = sizeof(peer);
+		struct pollfd gone = {.fd = descriptor, .events = POLLRDHUP};
+
+		if (getpeername(descriptor, (struct sockaddr *) &peer, &length) == 0 && peer.sin_family == AF_INET)
+			poll(&gone, 1, 20000);
+	}
+}
+
 /* Complete requests that the server counted under this name. */
 int
 count(const char *name)

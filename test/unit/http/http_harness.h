@@ -59,6 +59,7 @@ extern void collect(void);
 extern void turn(int at_most_ms);
 extern void turn_for(double seconds);
 extern Exchange *run(Exchange *x);
+extern void await_hangup(void);
 /* Complete requests that the server counted under this name. */
 extern int	count(const char *name);
 extern int	open_descriptors(void);

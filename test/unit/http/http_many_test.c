@@ -27,7 +27,7 @@ test_many(void)
 	{
 		many[i] = exchange("POST", plain, "/down/100000-500");
 		many[i].body = 50000;
-		many[i].total_ms = 30000;
+		many[i].connect_ms = many[i].total_ms = 60000;
 		start(&many[i]);
 	}
 	ok(sparky_http_running(client) == MANY, "300 are running");
@@ -43,7 +43,7 @@ test_many(void)
 	}
 	for (int i = 0; i < MANY; i++)
 		good += many[i].result.transport == TRANSPORT_DONE && many[i].taken == 100000 && many[i].result.bytes_sent == 50000;
-	ok(good == MANY && now() - began < 10, "300 at once: %d good, %.2f s, %d descriptors", good, now() - began, most_descriptors);
+	ok(good == MANY && now() - began < 30, "300 at once: %d good, %.2f s, %d descriptors", good, now() - began, most_descriptors);
 	ok(most_descriptors >= MANY, "each on a connection of its own");
 	ok(sparky_http_running(client) == 0 && sparky_http_take(client, &extra.result) == NULL, "none is left");
 
@@ -84,7 +84,8 @@ test_cancel(void)
 	}
 	while (!x[3].done)
 		turn(100);
-	turn_for(0.2);
+	for (double end = now() + 20; now() < end && (x[1].taken == 0 || x[2].taken <= 100000);)
+		turn(5);
 	ok(x[1].taken > 0 && x[2].taken > 100000 && sparky_http_running(client) == 3, "three are under way");
 	for (int i = 0; i < 3; i++)
 		sparky_http_cancel(client, x[i].transfer);
@@ -119,14 +120,13 @@ test_names(void)
 	enum { MANY = 60 };
 	Exchange	x[MANY];
 	char		base[60];
-	int			good = 0;
-	double		began;
+	int			good = 0,
+				ended;
 
 	snprintf(base, sizeof(base), "http://slow.test%s", strrchr(plain, ':'));
 	new_client(MANY);
 	lookups = 0;
-	lookup_ms = 300;
-	began = now();
+	lookup_ms = 1500;
 	for (int i = 0; i < MANY; i++)
 	{
 		x[i] = exchange("POST", base, "/ok/named");
@@ -138,14 +138,14 @@ test_names(void)
 	}
 	sparky_http_cancel(client, x[0].transfer);
 	sparky_http_cancel(client, x[MANY - 1].transfer);
-	ok(good == MANY && now() - began < 0.2, "a transfer whose name is being looked up is cancelled at once");
+	ok(good == MANY && lookups == lookups_at_once, "a transfer whose name is being looked up is cancelled at once");
 	while (sparky_http_running(client) > 0)
 		turn(1000);
 	for (int i = 1; i < MANY - 1; i++)
 		good -= x[i].result.transport == TRANSPORT_DONE && x[i].result.status == 200;
 	ok(good == 2 && !x[0].done && !x[MANY - 1].done, "the others are answered");
 	ok(lookups == 1, "60 transfers, one lookup (%d)", lookups);
-	ok(x[1].seconds >= 0.3 && x[MANY - 2].seconds < 0.8, "they start when it ends: %.3f and %.3f s", x[1].seconds, x[MANY - 2].seconds);
+	ok(x[1].seconds >= 1.5 && x[MANY - 2].seconds < 4.5, "they start when it ends: %.3f and %.3f s", x[1].seconds, x[MANY - 2].seconds);
 	ok(!lookup_was_unmasked, "the lookup's thread takes no signals");
 	run(&x[1]);
 	x[0].done = false;
@@ -156,13 +156,14 @@ test_names(void)
 	x[0] = exchange("POST", base, "/");
 	x[0].plain_http_hosts = "slow.test";
 	x[0].connect_ms = 100;
+	ended = lookups - lookups_at_once;
 	run(&x[0]);
-	ok(x[0].result.transport == TRANSPORT_CONNECT_FAILED && x[0].seconds > 0.09 && x[0].seconds < 0.2, "a slow lookup ends at the connect timeout: %.3f s (%s)", x[0].seconds, x[0].result.message);
-	began = now();
+	ok(x[0].result.transport == TRANSPORT_CONNECT_FAILED && x[0].seconds > 0.09 && lookups - lookups_at_once == ended, "a slow lookup ends at the connect timeout: %.3f s (%s)", x[0].seconds, x[0].result.message);
 	x[1] = exchange("POST", plain, "/ok/meanwhile");
 	run(&x[1]);
-	ok(x[1].result.transport == TRANSPORT_DONE && now() - began < 0.15, "other hosts do not notice");
-	turn_for(0.3);
+	ok(x[1].result.transport == TRANSPORT_DONE && lookups - lookups_at_once == ended, "other hosts do not notice");
+	while (lookups_at_once > 0)
+		turn(5);
 
 	lookup_fails = true;
 	snprintf(base, sizeof(base), "http://gone.test:1");

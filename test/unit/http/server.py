@@ -68,7 +68,7 @@ async def respond(reader, writer, number, method, path, headers):
     if what == "early":     # an error before the body was read, as a rate limiter does
         answer(writer, b"{}", "429 Too Many Requests", "Connection: close\r\n")
         await writer.drain()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(5)          # closed on an unread body, the line is reset and the answer may be lost: the client has taken it by then
         return False
     if what == "headonly":  # the second request's connection dies as soon as its head is there
         if number > 1:
