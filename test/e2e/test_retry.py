@@ -58,7 +58,9 @@ def tool(server):
 
 def within_its_deadline(server, job):
     """It ended when its time was up, or before; a sweep comes every second, on a busy machine a little later."""
-    return server.value("SELECT finished_at < deadline + interval '6 s' FROM public.generation_jobs WHERE id = %s", (job,))
+    late = wait_for(lambda: server.row("SELECT finished_at >= deadline + interval '6 s' FROM public.generation_jobs WHERE id = %s AND finished_at IS NOT NULL", (job,)),
+                    20, 'the end to be written')
+    return not late[0]
 
 
 # ---- jitter
