@@ -94,7 +94,7 @@ class Paymob:
         with self.lock:
             return [call for call in self.log if call['kind'] == kind]
 
-    def wait_calls(self, kind, number, seconds=10):
+    def wait_calls(self, kind, number, seconds=20):
         return wait_for(lambda: len(self.calls(kind)) >= number and self.calls(kind), seconds, f'{number} calls of kind {kind}')
 
     def spoil(self, kind, times=1, **fault):

@@ -10,7 +10,7 @@ from conftest import assert_ledger
 from sparky_server import wait_for
 
 ROWS = int(os.environ.get('SPARKY_CLEANUP_ROWS', 1000000))
-BLOCKED_MS = 100
+BLOCKED_MS = 1000         # in one transaction it would be the seconds that all of it takes
 
 
 class Locks(threading.Thread):

@@ -46,7 +46,7 @@ class Purchase:
         """Make it due now."""
         self.server.query('UPDATE public.orders SET inquire_at = now() WHERE id = %s', (self.id,))
 
-    def wait(self, seconds=10, **wanted):
+    def wait(self, seconds=20, **wanted):
         def there():
             row = self.row()
             return all(row[k] == v for k, v in wanted.items()) and row

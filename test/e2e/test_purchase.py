@@ -45,7 +45,7 @@ def ask(server, order):
     server.query('UPDATE public.orders SET inquire_at = now() WHERE id = %s', (order['id'],))
 
 
-def ended(server, order, seconds=10, **wanted):
+def ended(server, order, seconds=20, **wanted):
     def there():
         row = order_of(server, order['id'])
         return all(row[k] == v for k, v in wanted.items()) and row

@@ -73,7 +73,13 @@ def test_soak(server, emulator):
     sizes, descriptors, sent = [], [], 0
     for part in range(10):
         upto = JOBS * (part + 1) // 10
-        Load(users, sent, upto).join()
+        if part == 0:
+            emulator.hold()         # as many calls at once as there may be, so that no later part can open more connections than the first
+        load = Load(users, sent, upto)
+        if part == 0:
+            wait_for(lambda: emulator.stats()['in_flight'] == CONNECTIONS, 60, 'all connections to be in use')
+            emulator.release()
+        load.join()
         sent = upto
         wait_for(lambda: done() >= sent, 300, f'{sent} jobs to end', pause=0.2)
         sizes.append(process_memory(worker))
