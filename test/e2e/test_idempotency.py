@@ -19,6 +19,11 @@ def assert_conflict(call, *arguments, **named):
     assert (error.status, error.word) == (409, 'idempotency_conflict')
 
 
+def without_link(result):
+    """A link is signed for each answer: its second is the answer's own."""
+    return {key: value for key, value in result.items() if key != 'image_url'}
+
+
 def age(server, user, interval):
     server.query('UPDATE sparky.request_keys SET created_at = created_at - %s::interval WHERE user_id = %s', (interval, user.id))
 
@@ -35,7 +40,7 @@ def test_a_hundred_times_over_reconnects_and_a_restart(server, emulator, user):
             server.restart()
             server.worker_pid()
         again = user.api.process('cartoon', path, idempotency_key=key, refresh=True)
-        assert {k: v for k, v in again.items() if k != 'image_url'} == {k: v for k, v in first.items() if k != 'image_url'}
+        assert without_link(again) == without_link(first)
     assert len(emulator.calls()) == 1 and user.count('sparky.request_keys') == 1
     user.assert_money(credits=9, usage=1)
 
@@ -201,7 +206,7 @@ def test_a_key_is_kept_for_24_hours(server, emulator, user, kind):
     first = user.api.process('cartoon', path, idempotency_key='k')
     age(server, user, '23 hours 59 minutes')
     again = user.api.process('cartoon', path, idempotency_key='k')
-    assert again == first and again['cached'] is (kind == 'hit')
+    assert without_link(again) == without_link(first) and again['cached'] is (kind == 'hit')
     assert_conflict(user.api.process, 'vintage', path, idempotency_key='k')
     # then it is free, clean-up or not: for a job, and for a hit
     age(server, user, '1 minute')
