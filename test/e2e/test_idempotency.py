@@ -164,7 +164,7 @@ def test_the_key_of_a_hit(server, emulator, user):
     hit = user.api.process('cartoon', path, idempotency_key='hit')
     assert hit['cached'] is True and hit['generation_id'] == first['generation_id']
     server.query('DELETE FROM cache.kv_store')
-    assert user.api.process('cartoon', path, idempotency_key='hit') == hit          # the answer of the key, not of the cache
+    assert without_link(user.api.process('cartoon', path, idempotency_key='hit')) == without_link(hit)          # the answer of the key, not of the cache
     assert_conflict(user.api.process, 'vintage', path, idempotency_key='hit')
     assert len(emulator.calls()) == 1
     user.assert_money(credits=9, usage=1)
