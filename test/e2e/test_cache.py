@@ -2,7 +2,7 @@
 
 
 import pytest
-from conftest import fresh_photo
+from conftest import fresh_photo, without_link
 
 HAIR = 'hairstyle-changer'
 
@@ -278,4 +278,4 @@ def test_a_hit_in_a_repeatable_read_transaction(emulator, user):
     for level in ('REPEATABLE READ', 'SERIALIZABLE'):
         hit = user.api.process('cartoon', path, isolation=level, idempotency_key='k ' + level)
         assert hit['cached'] is True and hit['generation_id'] == first['generation_id']
-        assert user.api.process('cartoon', path, isolation=level, idempotency_key='k ' + level) == hit
+        assert without_link(user.api.process('cartoon', path, isolation=level, idempotency_key='k ' + level)) == without_link(hit)

@@ -7,6 +7,7 @@ import time
 import psycopg2
 import pytest
 from background import Background, together
+from conftest import without_link
 from sparky_server import Refused, wait_for
 
 MANY = 50
@@ -30,10 +31,6 @@ def waiting(server, function='process_image'):
     """Sessions inside one of our functions that sleep."""
     return server.value("SELECT count(*)::int FROM pg_stat_activity WHERE usename = 'authenticator' AND state = 'active'"
                         " AND wait_event_type = 'Extension' AND query LIKE %s", (f'%{function}%',))
-
-
-def without_link(result):
-    return {key: value for key, value in result.items() if key != 'image_url'}
 
 
 def all_together(server, emulator, apis, path):
