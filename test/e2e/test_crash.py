@@ -44,8 +44,8 @@ class Twenty:
             "SELECT id FROM public.generation_jobs WHERE id = ANY(%s::uuid[]) AND status IN ('answered', 'storing', 'succeeded')"
             " UNION SELECT job_id FROM sparky.answers", (list(self.photos),))}
 
-    def assert_right_end(self, answered=frozenset(), most_calls=2, within=10, began=None):
-        """Everything ended within the time; each job was charged as often as it succeeded."""
+    def assert_right_end(self, answered=frozenset(), most_calls=2, within=20, began=None):
+        """Everything ended within the time, which is far from a deadline; each job was charged as often as it succeeded."""
         began = began or time.monotonic()
         wait_for(lambda: self.server.value("SELECT count(*) FROM public.generation_jobs WHERE id = ANY(%s::uuid[]) AND status IN %s",
                                            (list(self.photos), END)) == 20, within - (time.monotonic() - began), 'all twenty jobs to end')
@@ -157,9 +157,11 @@ def test_while_settling(server, emulator, twenty, death, delay_ms):
     """Death comes somewhere in the middle of twenty settlements."""
     emulator.release()
     time.sleep(delay_ms / 1000)
+    emulator.hold()                                     # what is called again is not answered before we have looked
     death(server)
     began = time.monotonic()
     answered = twenty.committed_answers()
+    emulator.release()
     twenty.assert_right_end(answered=answered, began=began)
 
 
@@ -296,7 +298,7 @@ def test_fast_stop_and_start(server, emulator, twenty):
     """An orderly restart with calls out: as after a crash, and it does not take long."""
     began = time.monotonic()
     server.stop('fast')
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
     server.start()
     began = time.monotonic()
     emulator.release()
