@@ -416,9 +416,10 @@ def test_a_photo_replaced_while_its_job_waits(server, emulator, storage, user):
     """The job was accepted for other bytes: it fails, uncharged."""
     path = storage.put(f'user_uploads/{user.id}/photo.png', fresh_photo())
     user.api.process('vintage', path)                   # the digest is known
+    before = len(fetches_of(storage, path))
     storage.script({'op': 'download', 'delay': 4, 'times': 1})
     job = user.api.process('cartoon', path, wait_seconds=0)['job_id']
-    wait_for(lambda: user.job(job)['status'] == 'fetching', 20, 'fetching')
+    wait_for(lambda: len(fetches_of(storage, path)) > before, 20, 'the download to be asked for')
     storage.script()
     storage.put(path, fresh_photo())
     result = user.api.finish(job)
