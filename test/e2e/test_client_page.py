@@ -1,4 +1,4 @@
-"""doc/client.md, read by node: each piece alone and all together. They are run by make check-postgrest."""
+"""doc/client.md, read by node: each piece alone and all together. They are run by the suite client (test/js)."""
 
 import re
 import shutil

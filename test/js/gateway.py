@@ -1,60 +1,43 @@
-"""What stands between supabase-js and the database in the tests of test/js.
+"""What stands between supabase-js and everything else in the tests of test/js.
 
-Sign-in and the /rest/v1/ prefix, as Supabase's gateway has them.  Behind it is
-the PostgREST that POSTGREST names; without one, a stand-in that says the SQL of
-test/e2e/postgrest_call.py and knows of tables only what these tests ask.
+One address, as Supabase's gateway has it: /auth/v1/ (sign-in alone), /rest/v1/,
+/storage/v1/, /realtime/v1/.  Behind /rest/v1/ is the PostgREST that POSTGREST
+names; without one, a stand-in that says the SQL of test/e2e/postgrest_call.py and
+knows of tables only what these tests ask.  Behind /storage/v1/ is the emulator of
+test/emulator, behind /realtime/v1/ realtime.py.
+
+Paymob's callback is handed on as deploy/nginx.conf and deploy/kong.yml do it: the
+digest out of the address into a header, everything else of the sender's left out.
 """
 
-import base64
-import hashlib
-import hmac
+import email
+import email.policy
 import http.client
 import http.server
 import json
 import os
-import pathlib
 import re
+import select
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
 
 import psycopg2
+from postgrest_call import PostgREST
 from psycopg2 import sql
+from tokens import SECRET, BadToken, claims_of, token
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'e2e'))
-from postgrest_call import PostgREST                     # noqa: E402
-
-SECRET = 'a-secret-of-the-tests-of-32-characters-or-more'
-
-
-def encode(data):
-    return base64.urlsafe_b64encode(data).rstrip(b'=').decode()
-
-
-def token(**claims):
-    head = encode(b'{"alg":"HS256","typ":"JWT"}') + '.' + encode(json.dumps({'exp': int(time.time()) + 3600, **claims}).encode())
-    return head + '.' + encode(hmac.new(SECRET.encode(), head.encode(), hashlib.sha256).digest())
-
-
-def claims_of(jwt):
-    head, _, signature = jwt.rpartition('.')
-    assert encode(hmac.new(SECRET.encode(), head.encode(), hashlib.sha256).digest()) == signature
-    payload = head.split('.')[1]
-    return json.loads(base64.urlsafe_b64decode(payload + '=' * (-len(payload) % 4)))
+WEBHOOK = '/rest/v1/rpc/paymob_webhooks'
+OF_ONE_HOP = ('host', 'connection', 'content-length', 'transfer-encoding', 'date', 'server', 'keep-alive')
 
 
 class Gateway:
-    def __init__(self, port):
-        self.port, self.url = port, f'http://127.0.0.1:{port}'
-        self.server = self.postgrest = self.postgrest_port = None
+    """Has its address from the beginning, since the server's settings name it; answers after start()."""
 
-    def start(self, server):
-        self.server = server
-        if os.environ.get('POSTGREST'):
-            self.start_postgrest(os.environ['POSTGREST'])
+    def __init__(self):
+        self.server = self.storage_port = self.realtime_port = self.postgrest = self.postgrest_port = None
         gateway = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -64,6 +47,8 @@ class Gateway:
                 pass
 
             def handle_any(self):
+                if self.headers.get('Upgrade') == 'websocket':
+                    return gateway.tunnel(self)
                 body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
                 status, headers, answer = gateway.answer(self.command, self.path, self.headers, body)
                 self.send_response(status)
@@ -73,9 +58,15 @@ class Gateway:
                 self.end_headers()
                 if self.command != 'HEAD':
                     self.wfile.write(answer)
-            do_GET = do_POST = do_PATCH = do_DELETE = do_HEAD = handle_any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any
 
-        self.http = http.server.ThreadingHTTPServer(('127.0.0.1', self.port), Handler)
+        self.http = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.url = f'http://127.0.0.1:{self.http.server_address[1]}'
+
+    def start(self, server, storage_port=None, realtime_port=None):
+        self.server, self.storage_port, self.realtime_port = server, storage_port, realtime_port
+        if os.environ.get('POSTGREST'):
+            self.start_postgrest(os.environ['POSTGREST'])
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def stop(self):
@@ -94,31 +85,56 @@ class Gateway:
             'PGRST_DB_ANON_ROLE': 'anon', 'PGRST_JWT_SECRET': SECRET, 'PGRST_SERVER_PORT': str(self.postgrest_port), 'PGRST_DB_USE_LEGACY_GUCS': 'false',
             'PGRST_DB_EXTRA_SEARCH_PATH': 'public,extensions', 'LANG': 'C.UTF-8'})
         end = time.monotonic() + 30
-        while self.forward('GET', '/', {}, b'')[0] != 200:
+        while self.forward(self.postgrest_port, 'GET', '/', {}, b'')[0] != 200:
             assert time.monotonic() < end and self.postgrest.poll() is None, 'PostgREST does not answer'
             time.sleep(0.1)
 
-    def forward(self, method, path, headers, body):
-        connection = http.client.HTTPConnection('127.0.0.1', self.postgrest_port, timeout=90)
+    @staticmethod
+    def forward(port, method, path, headers, body):
+        connection = http.client.HTTPConnection('127.0.0.1', port, timeout=90)
         try:
-            connection.request(method, path, body or None, {k: v for k, v in headers.items() if k.lower() not in ('host', 'connection', 'content-length')})
+            connection.request(method, path, body or None, {k: v for k, v in headers.items() if k.lower() not in OF_ONE_HOP})
             response = connection.getresponse()
             answer = response.read()
-            return response.status, {k: v for k, v in response.getheaders() if k.lower() not in ('transfer-encoding', 'connection', 'content-length', 'date', 'server')}, answer
-        except OSError:
-            return 0, {}, b''
+            return response.status, {k: v for k, v in response.getheaders() if k.lower() not in OF_ONE_HOP}, answer
+        except OSError as error:
+            return reply(502, {'message': str(error)})
         finally:
             connection.close()
+
+    def tunnel(self, client):
+        """A websocket, byte for byte, until one side ends; nothing here reads what is in it."""
+        client.close_connection = True
+        with socket.create_connection(('127.0.0.1', self.realtime_port)) as far:
+            head = ''.join(f'{name}: {value}\r\n' for name, value in client.headers.items())
+            far.sendall(client.raw_requestline + head.encode() + b'\r\n')
+            other = {client.connection: far, far: client.connection}
+            while True:
+                for ready in select.select(list(other), [], [])[0]:
+                    try:
+                        data = ready.recv(65536)
+                        other[ready].sendall(data)
+                    except OSError:
+                        return
+                    if not data:
+                        return
 
     def answer(self, method, path, headers, body):
         address = urllib.parse.urlsplit(path)
         if address.path == '/auth/v1/token':
             return self.sign_in(json.loads(body))
+        if address.path.startswith('/storage/v1/') and self.storage_port:
+            return self.forward(self.storage_port, method, path, *raw_upload(headers, body))
+        if address.path == WEBHOOK and method == 'POST':
+            return self.paymob_webhooks(dict(urllib.parse.parse_qsl(address.query)).get('hmac', ''), body)
         if not address.path.startswith('/rest/v1/'):
             return reply(404, {'message': 'no such service in these tests'})
         if self.postgrest:
-            return self.forward(method, path[len('/rest/v1'):], headers, body)
-        claims = claims_of((headers.get('Authorization') or '').removeprefix('Bearer ') or token(role='anon'))
+            return self.forward(self.postgrest_port, method, path[len('/rest/v1'):], headers, body)
+        try:
+            claims = claims_of((headers.get('Authorization') or '').removeprefix('Bearer ') or token(role='anon'))
+        except BadToken as error:
+            return reply(401, {'code': 'PGRST301', 'message': str(error)})
         api = PostgREST(self.server, claims.get('sub'), claims['role'])
         try:
             name = address.path[len('/rest/v1/'):]
@@ -131,6 +147,14 @@ class Gateway:
             return self.table(api, method, name, query, body, headers)
         finally:
             api.close()
+
+    def paymob_webhooks(self, digest, body):
+        headers = {'X-Paymob-Hmac': digest, 'Content-Type': 'application/json'}
+        if self.postgrest:
+            return self.forward(self.postgrest_port, 'POST', '/rpc/paymob_webhooks', headers, body)
+        with PostgREST(self.server) as api:
+            response = api.request('POST', 'paymob_webhooks', body.decode(), 'application/json', headers)
+        return reply(response.status, response.body, response.headers)
 
     def sign_in(self, given):
         row = self.server.row('SELECT id, email FROM auth.users WHERE email = %s', (given['email'],))
@@ -184,6 +208,19 @@ class Gateway:
         if 'vnd.pgrst.object' in (headers.get('Accept') or ''):
             return reply(200, rows[0]) if len(rows) == 1 else reply(406, {'code': 'PGRST116', 'message': 'not one row'})
         return reply(200, rows)
+
+
+def raw_upload(headers, body):
+    """(headers, body) of an upload that came as a form, which is how supabase-js sends a Blob, made a plain one: the service reads both, the emulator this."""
+    if not (headers.get('Content-Type') or '').startswith('multipart/form-data'):
+        return headers, body
+    form = email.message_from_bytes(b'Content-Type: ' + headers['Content-Type'].encode() + b'\r\n\r\n' + body, policy=email.policy.HTTP)
+    fields = {part.get_param('name', header='content-disposition'): part for part in form.iter_parts()}
+    file = fields.pop('')
+    kept = {k: v for k, v in headers.items() if k.lower() not in ('content-type', 'content-length', 'cache-control')}
+    if 'cacheControl' in fields:
+        kept['Cache-Control'] = 'max-age=' + fields['cacheControl'].get_payload().strip()
+    return {**kept, 'Content-Type': file.get_content_type()}, file.get_payload(decode=True)
 
 
 def reply(status, body, headers=None):
