@@ -24,7 +24,7 @@ from sparky_server import Root, Server, build_lock                   # noqa: E40
 OUT = TREE / 'test/out'
 LANES = int(os.environ.get('SPARKY_TEST_LANES', 2))
 MINUTES = 20                    # a suite that takes longer hangs
-FIRST = ('test_soak', 'test_payments', 'test_storage', 'test_crash', 'test_faults', 'test_checkout', 'test_fuzz', 'test_databases', 'test_install', 'test_dump')
+FIRST = ('test_soak', 'test_payments', 'test_storage', 'test_crash', 'test_faults', 'test_checkout', 'test_fuzz', 'test_databases', 'test_install', 'test_dump', 'test_client')
 
 
 # ---- reading what a program says: (passed, failed, skipped)
@@ -166,6 +166,15 @@ def e2e(path):
     return run
 
 
+def client(context):
+    """supabase-js and the snippets of doc/client.md. What npm cannot install is skipped, with the reason on a line of its own."""
+    status, text = context.run([sys.executable, '-m', 'pytest', '-q', '.'], cwd=TREE / 'test/js')
+    for reason in sorted(set(re.findall(r'^SKIPPED \[\d+\] \S+ (.*)', text, re.M))):
+        with print_lock:
+            print('     client, skipped:', reason, flush=True)
+    return count_pytest, (status, text)
+
+
 # What of the engine runs a second time with the photos behind a Storage API.
 ON_STORAGE = ('test_photo', 'test_cache', 'test_single_flight', 'test_idempotency', 'test_credits', 'test_callers', 'test_crash', 'test_faults', 'test_retry')
 
@@ -185,6 +194,7 @@ def all_suites():
     if (TREE / 'test/unit/http/Makefile').exists():
         suites['unit-http'] = unit_http
     suites['emulator'] = emulator_self
+    suites['client'] = client
     for name, pattern, function in (('regress', 'sql/*.sql', regress), ('pgtap', 'pgtap/*.sql', pgtap), ('isolation', 'isolation/specs/*.spec', isolation)):
         if list((TREE / 'test').glob(pattern)):
             suites[name] = function
