@@ -28,7 +28,7 @@ async function upload(session, photo) {
 }
 
 // embedded, a deleted picture is gone with the commit; in Storage the worker erases it
-async function gone(address, end = Date.now() + 30000) {
+async function gone(address, end = Date.now() + 120000) {
   while ((await fetch(address)).ok) {
     if (Date.now() > end) return false
     await new Promise(done => setTimeout(done, 50))

@@ -69,6 +69,7 @@ class Realtime:
         self.stopping.set()
         self.thread.join(20)
         self.connection.close()
+        assert self.failure is None, self.failure
 
     def run(self, started):
         try:

@@ -21,7 +21,7 @@ from emulator import send_callbacks
 from photos import png
 from sparky_server import wait_for
 
-SECONDS = 60
+SECONDS = 120               # a loaded machine is slow; nothing waits longer than it must
 # Behind the second piece of "Be told": both channels are joined, somebody else's picture is made, then one of the page's own.
 LISTENING = """
 while (supabase.getChannels().length < 2 || supabase.getChannels().some(channel => channel.state !== 'joined')) await new Promise(done => setTimeout(done, 20))
@@ -85,10 +85,11 @@ class Page:
         return wait_for(lambda: re.search(pattern, self.said(), re.M), SECONDS, f'{pattern} in\n{self.said()}')
 
 
-def test_supabase_js(world, client):
-    done = subprocess.run(['node', '--test', client / 'client.test.mjs'], env=world.environment, cwd=client, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and '# pass 8' in done.stdout.replace('ℹ', '#'), done.stdout[-6000:] + done.stderr
+@pytest.mark.parametrize('script, tests', [('client', 8), ('realtime', 7)])
+def test_supabase_js(world, client, script, tests):
+    done = subprocess.run(['node', '--test', client / f'{script}.test.mjs'], env=world.environment, cwd=client, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and f'# pass {tests}' in done.stdout.replace('ℹ', '#'), done.stdout[-6000:] + done.stderr
 
 
 def test_the_page_runs(world, client):
@@ -100,9 +101,8 @@ def test_the_page_runs(world, client):
     def listening():
         """What the page must not hear of, and then what everybody hears."""
         with server.client(other) as api:
-            made = api.process('vintage', api.upload(png(len(others) + 77001))['path'])
-            assert made['status'] == 'succeeded', made
-            others['job'] = made['job_id']
+            others['job'] = api.process('vintage', api.upload(png(77001))['path'], wait_seconds=0)['job_id']
+            assert api.finish(others['job'], SECONDS)['status'] == 'succeeded'
         server.value("SELECT sparky.adjust_credits(%s, 5, 'a present')", (other,), user='postgres')
         server.query("UPDATE public.tools SET sort_order = sort_order + 1 WHERE id = 'retouch'", user='postgres')
 
