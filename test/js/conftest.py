@@ -43,17 +43,17 @@ def client(tmp_path_factory):
     except ImportError:
         pytest.skip('python3-websockets is not installed')
     directory = tmp_path_factory.mktemp('client')
-    for name in ('package.json', 'package-lock.json'):
+    for name in ('package.json', 'package-lock.json', '.npmrc'):
         shutil.copy(HERE / name, directory)
     try:
-        done = subprocess.run(['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--fetch-retries=1'], cwd=directory,
+        done = subprocess.run(['npm', 'ci', '--ignore-scripts', '--loglevel=error', '--fetch-retries=1'], cwd=directory,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=NPM_SECONDS)
         said = '' if done.returncode == 0 else ' '.join((done.stderr + done.stdout).split())[:200]
     except subprocess.TimeoutExpired:
         said = f'took more than {NPM_SECONDS} s'
     if said:
         pytest.skip(f'npm could not install the packages of test/js: {said}')
-    for script in HERE.glob('*.mjs'):
+    for script in [*HERE.glob('*.mjs'), *HERE.glob('*.ts')]:
         shutil.copy(script, directory)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
