@@ -3,7 +3,7 @@
 #   make            build the library and the extension script
 #   make demo       a real photo through process_image, on a private server
 #   make check      every test, on private servers; installs what is missing
-#   make check-postgrest   supabase-js against it; POSTGREST=/path/to/postgrest for the real one
+#   make check-postgrest   its part with supabase-js; POSTGREST=/path/to/postgrest for the real one
 #   make bench      the benchmarks, beside their baselines; writes doc/performance.md
 #   make install    into the PostgreSQL that PG_CONFIG names
 #   make installcheck   pg_regress and pgTAP against that server
