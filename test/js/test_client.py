@@ -144,7 +144,3 @@ def what_storage_has(world, page):
     assert row['owner_id'] == str(world.users['page@example.com']) and row['metadata']['mimetype'] == 'image/png', row
     assert stored['status'] == 'succeeded'
     assert len(re.findall(f'^SHOWN {world.gateway.url}/storage/v1/object/sign/generations/', page.said(), re.M)) == 2, page.said()
-
-
-def test_nothing_is_left_unmarked():
-    assert {needs for needs, _ in snippets()} == {'', 'storage', 'realtime', 'checkout'}
