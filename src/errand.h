@@ -41,6 +41,12 @@ typedef struct ErrandType
 	void		(*read) (Errand *errand, const HttpResult *result);
 	/* As begin.  errand->over false: another request follows the commit.  An ERROR is logged, and it is tried again until give_up.  NULL: none. */
 	bool		(*settle) (Errand *errand, TimestampTz now);
+	/*
+	 * In a transaction of its own, after a begin or settle that a lock kept or, errand->failed, that raised an error: give back what must not
+	 * wait with it.  True: the errand is over.  False, or NULL: the step is tried again.
+	 */
+	bool		(*stuck) (Errand *errand, TimestampTz now);
+	BatchKind	stuck_locks;
 	/* What it costs in memory beside its body, or NULL. */
 	size_t		(*memory) (const Errand *errand);
 	/* Would this submission be the same errand?  Then its caller gets this one's answer.  Or NULL: each has his own. */
@@ -61,6 +67,7 @@ struct Errand
 	bool		over;
 	bool		again;
 	bool		unsent;			/* the request could not be made: the settlement knows why */
+	bool		failed;			/* the last step raised an error, rather than meeting a lock */
 	TimestampTz not_before;		/* of the next step, if it was postponed */
 	TimestampTz give_up;		/* a settlement that fails is not tried after it */
 	int			pause_ms;		/* before the next try */

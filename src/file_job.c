@@ -10,6 +10,9 @@
  * from the job.  When storage has it, one transaction charges, and ends the
  * job; before, nothing is charged, however often it is tried.  If the job is
  * gone by then, so must the file be.
+ *
+ * What waits for somebody's lock, or for a repair, waits with no claim: workers
+ * that end meanwhile are no lost claims of it.
  */
 #include "postgres.h"
 
@@ -28,6 +31,8 @@
 /* A picture that storage does not take is offered again after half the time that it has waited. */
 #define FIRST_PAUSE_MS 100
 #define LONGEST_PAUSE_MS 60000
+/* The same for one that only a lock keeps from being charged. */
+#define LONGEST_LOCK_PAUSE_MS 5000
 /* Within one claim; then the claim is handed back. */
 #define FETCH_TRIES 1
 #define STORE_TRIES 1
@@ -37,6 +42,7 @@ static bool call_begins(Errand *errand, TimestampTz now, Outcome *why);
 static void fetch_failed(FetchErrand *state, Outcome outcome, TimestampTz now);
 static bool settle_job(StoreErrand *state, TimestampTz now);
 static void store_failed(StoreErrand *state, TimestampTz now);
+static TimestampTz store_later(const Job *job, TimestampTz now, int64 longest_ms);
 
 /* ---- fetching ---- */
 
@@ -127,6 +133,27 @@ call_begins(Errand *errand, TimestampTz now, Outcome *why)
 	return true;
 }
 
+/* A call that cannot be recorded without an error must not be tried for ever. */
+static bool
+fetch_stuck(Errand *errand, TimestampTz now)
+{
+	FetchErrand *state = errand->state;
+	RowStep		step;
+
+	if (state->call != NULL)
+	{
+		/* Its claim was rolled back. */
+		sparky_call_free(state->call);
+		state->call = NULL;
+	}
+	if (!errand->failed || (step = sparky_queue_lock(&state->job, "fetching")) == ROW_STEP_BUSY)
+		return false;
+	if (step == ROW_STEP_DONE)
+		sparky_queue_fail(&state->job, OUTCOME_LOST, 0, now);
+	state->ended = true;
+	return true;
+}
+
 static void
 fetch_failed(FetchErrand *state, Outcome outcome, TimestampTz now)
 {
@@ -173,6 +200,8 @@ const ErrandType sparky_fetch_errand = {
 	.request = fetch_request,
 	.read = fetch_read,
 	.settle = fetch_settle,
+	.stuck = fetch_stuck,
+	.stuck_locks = BATCH_CLAIM,
 	.job = fetch_job,
 };
 
@@ -218,6 +247,9 @@ store_begin(Errand *errand, TimestampTz now)
 		errand->over = state->ended = true;
 		return true;
 	}
+	/* Who holds the user's row now keeps the charge waiting: nothing is sent for that. */
+	if (sparky_credits_lock(&state->job.user_id) != ROW_LOCKED)
+		return false;
 	MemoryContextReset(state->memory);
 	previous = MemoryContextSwitchTo(state->memory);
 	found = sparky_queue_read_answer(&state->job, &state->answer);
@@ -295,8 +327,6 @@ settle_job(StoreErrand *state, TimestampTz now)
 static void
 store_failed(StoreErrand *state, TimestampTz now)
 {
-	int64		waited = TimestampDifferenceMilliseconds(state->job.answered_at, now);
-
 	if (past_deadline(&state->job, now))
 	{
 		sparky_queue_fail(&state->job, OUTCOME_STORAGE, 0, now);
@@ -305,8 +335,32 @@ store_failed(StoreErrand *state, TimestampTz now)
 	}
 	state->down = sparky_file_service_trouble(state->exchange.answer.outcome);
 	/* If the service is down the loop tells when it is asked again; those that waited longest then go first. */
-	state->next = state->down ? now : TimestampTzPlusMilliseconds(now, Min(Max(waited / 2, FIRST_PAUSE_MS), LONGEST_PAUSE_MS));
+	state->next = state->down ? now : store_later(&state->job, now, LONGEST_PAUSE_MS);
 	sparky_queue_hand_back(&state->job, state->next);
+}
+
+/* Stored or not, it could not be charged: it is offered again later, which writes the same file. */
+static bool
+store_stuck(Errand *errand, TimestampTz now)
+{
+	StoreErrand *state = errand->state;
+	RowStep		step = sparky_queue_lock(&state->job, "storing");
+
+	if (step == ROW_STEP_BUSY)
+		return false;
+	state->ended = state->down = false;
+	state->next = store_later(&state->job, now, errand->failed ? LONGEST_PAUSE_MS : LONGEST_LOCK_PAUSE_MS);
+	if (step == ROW_STEP_DONE)
+		sparky_queue_hand_back(&state->job, state->next);
+	return step == ROW_STEP_DONE;
+}
+
+static TimestampTz
+store_later(const Job *job, TimestampTz now, int64 longest_ms)
+{
+	int64		waited = TimestampDifferenceMilliseconds(job->answered_at, now);
+
+	return TimestampTzPlusMilliseconds(now, Min(Max(waited / 2, FIRST_PAUSE_MS), longest_ms));
 }
 
 static size_t
@@ -330,6 +384,8 @@ const ErrandType sparky_store_errand = {
 	.request = store_request,
 	.read = store_read,
 	.settle = store_settle,
+	.stuck = store_stuck,
+	.stuck_locks = BATCH_KEEP,
 	.memory = store_memory,
 	.job = store_job,
 };

@@ -40,6 +40,7 @@ static int	due_in_phase(ErrandPhase phase, BatchKind locks, TimestampTz now, Err
 static void run_phase(ErrandPhase phase, Errand **due, int count);
 static bool begin_item(void *arg);
 static bool settle_item(void *arg);
+static bool stuck_item(void *arg);
 static void after_step(Errand *errand, ItemResult result);
 static void end(Errand *errand);
 static void exchange_ended(Errand *errand);
@@ -202,10 +203,19 @@ settle_item(void *arg)
 	return ((Errand *) arg)->type->settle(arg, step_now);
 }
 
+static bool
+stuck_item(void *arg)
+{
+	return ((Errand *) arg)->type->stuck(arg, step_now);
+}
+
 static void
 after_step(Errand *errand, ItemResult result)
 {
-	if (result == ITEM_DONE)
+	errand->failed = result == ITEM_FAILED;
+	if (result != ITEM_DONE && errand->type->stuck != NULL && sparky_batch_once(errand->type->stuck_locks, stuck_item, errand))
+		end(errand);
+	else if (result == ITEM_DONE)
 	{
 		errand->pause_ms = 0;
 		errand->not_before = 0;
@@ -215,7 +225,8 @@ after_step(Errand *errand, ItemResult result)
 			errand->phase = ERRAND_REQUEST;
 	}
 	else if (result == ITEM_POSTPONED)
-		errand->not_before = TimestampTzPlusMilliseconds(step_now, SPARKY_POSTPONE_MS);
+		/* From now: the step itself may have waited for the lock as long as it may. */
+		errand->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SPARKY_POSTPONE_MS);
 	else if (errand->phase == ERRAND_BEGIN || step_now >= errand->give_up)
 	{
 		sparky_errand_refuse(errand, WORD_OVERLOADED, NULL);
