@@ -8,6 +8,8 @@ does the same: the session's user stays the owner.
 import contextlib
 import itertools
 
+from supabase_storage import storage_sql
+
 _numbers = itertools.count(1)
 
 ROLES = """
@@ -15,7 +17,7 @@ DO $$
 DECLARE
 	role text;
 BEGIN
-	FOREACH role IN ARRAY ARRAY['owner LOGIN BYPASSRLS', 'auth_admin LOGIN NOINHERIT', 'storage_admin LOGIN NOINHERIT', 'stranger LOGIN',
+	FOREACH role IN ARRAY ARRAY['owner LOGIN BYPASSRLS', 'auth_admin LOGIN NOINHERIT', 'stranger LOGIN',
 		'anon NOLOGIN', 'authenticated NOLOGIN', 'service_role NOLOGIN BYPASSRLS']
 	LOOP
 		IF to_regrole(split_part(role, ' ', 1)) IS NULL THEN EXECUTE 'CREATE ROLE ' || role; END IF;
@@ -40,11 +42,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON TABLES 
 ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON FUNCTIONS TO owner, anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON SEQUENCES TO owner, anon, authenticated, service_role;
 CREATE SCHEMA auth;
-CREATE SCHEMA storage;
 GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role, owner;
 GRANT ALL ON SCHEMA auth TO auth_admin;
-GRANT USAGE ON SCHEMA storage TO anon, authenticated, service_role, owner;
-GRANT ALL ON SCHEMA storage TO storage_admin;
 CREATE TABLE auth.users (instance_id uuid, id uuid PRIMARY KEY, aud varchar(255), role varchar(255), email varchar(255), encrypted_password varchar(255),
 	email_confirmed_at timestamptz, raw_app_meta_data jsonb, raw_user_meta_data jsonb, is_super_admin boolean, created_at timestamptz, updated_at timestamptz,
 	phone text UNIQUE, phone_confirmed_at timestamptz, last_sign_in_at timestamptz, is_sso_user boolean NOT NULL DEFAULT false, deleted_at timestamptz,
@@ -56,26 +55,7 @@ CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$
 ALTER TABLE auth.users OWNER TO auth_admin;
 ALTER FUNCTION auth.uid() OWNER TO auth_admin;
 GRANT SELECT, REFERENCES, TRIGGER ON auth.users TO owner;
-CREATE TABLE storage.buckets (id text PRIMARY KEY, name text NOT NULL UNIQUE, owner uuid, created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now(),
-	public boolean DEFAULT false, avif_autodetection boolean DEFAULT false, file_size_limit bigint, allowed_mime_types text[], owner_id text);
-CREATE TABLE storage.objects (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), bucket_id text REFERENCES storage.buckets, name text, owner uuid,
-	created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now(), last_accessed_at timestamptz DEFAULT now(), metadata jsonb,
-	path_tokens text[] GENERATED ALWAYS AS (string_to_array(name, '/')) STORED, version text, owner_id text, user_metadata jsonb);
-CREATE UNIQUE INDEX bucketid_objname ON storage.objects (bucket_id, name);
-ALTER TABLE storage.buckets ENABLE ROW LEVEL SECURITY;
-ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
-CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE AS $$
-	DECLARE parts text[] := string_to_array(name, '/'); BEGIN RETURN parts[1:array_length(parts, 1) - 1]; END $$;
-CREATE FUNCTION storage.protect_delete() RETURNS trigger LANGUAGE plpgsql AS $$
-	BEGIN RAISE EXCEPTION 'Direct deletion from storage tables is not allowed' USING ERRCODE = '42501'; END $$;
-CREATE TRIGGER protect_delete BEFORE DELETE ON storage.objects FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
-CREATE TRIGGER protect_delete BEFORE DELETE ON storage.buckets FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
-ALTER TABLE storage.buckets OWNER TO storage_admin;
-ALTER TABLE storage.objects OWNER TO storage_admin;
-ALTER FUNCTION storage.foldername(text) OWNER TO storage_admin;
-ALTER FUNCTION storage.protect_delete() OWNER TO storage_admin;
-GRANT ALL ON storage.buckets, storage.objects TO anon, authenticated, service_role, owner;
-CREATE PUBLICATION supabase_realtime;
+""" + storage_sql('owner') + """CREATE PUBLICATION supabase_realtime;
 ALTER PUBLICATION supabase_realtime OWNER TO owner;
 INSERT INTO auth.users (id, email, email_confirmed_at, is_anonymous) VALUES
 	('00000000-0000-0000-0000-000000000001', 'old@example.com', now(), false),

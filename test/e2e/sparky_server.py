@@ -208,7 +208,7 @@ class Server:
             self.start()
             if storage == 'supabase':
                 from storage_control import start_storage
-                self.storage = start_storage(self)
+                start_storage(self)
             if prepare:
                 prepare(self)
             if extension:

@@ -12,8 +12,12 @@ Use: Server(**SHAPE), or SERVER = SHAPE in a test module.  CREATE EXTENSION is
 then run by postgres, who may because sparky is on the operator's list.
 """
 
+import os
 import pathlib
 import subprocess
+
+from storage_control import attach_storage
+from supabase_storage import SERVICE_KEY, storage_sql
 
 LIBRARIES = pathlib.Path(__file__).resolve().parents[1] / 'lib/supabase'
 
@@ -128,42 +132,6 @@ ALTER FUNCTION auth.jwt() OWNER TO supabase_auth_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES, TRIGGER, TRUNCATE ON auth.users, auth.sessions TO postgres, dashboard_user;
 """
 
-# The shape without Storage's behaviour: what rights and owners are about.
-STORAGE = """
-CREATE SCHEMA storage;
-GRANT USAGE ON SCHEMA storage TO postgres, anon, authenticated, service_role;
-GRANT ALL ON SCHEMA storage TO supabase_storage_admin, dashboard_user;
-CREATE TYPE storage.buckettype AS ENUM ('STANDARD', 'ANALYTICS', 'VECTOR');
-CREATE TABLE storage.buckets (id text PRIMARY KEY, name text NOT NULL CONSTRAINT bname UNIQUE, owner uuid, created_at timestamptz DEFAULT now(),
-	updated_at timestamptz DEFAULT now(), public boolean DEFAULT false, avif_autodetection boolean DEFAULT false, file_size_limit bigint,
-	allowed_mime_types text[], owner_id text, type storage.buckettype NOT NULL DEFAULT 'STANDARD');
-CREATE TABLE storage.objects (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), bucket_id text CONSTRAINT "objects_bucketId_fkey" REFERENCES storage.buckets,
-	name text, owner uuid, created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now(), last_accessed_at timestamptz DEFAULT now(),
-	metadata jsonb, path_tokens text[] GENERATED ALWAYS AS (string_to_array(name, '/')) STORED, version text, owner_id text, user_metadata jsonb);
-CREATE UNIQUE INDEX bucketid_objname ON storage.objects (bucket_id, name);
-ALTER TABLE storage.buckets ENABLE ROW LEVEL SECURITY;
-ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
-CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE AS $$
-	DECLARE parts text[] := string_to_array(name, '/'); BEGIN RETURN parts[1:array_length(parts, 1) - 1]; END $$;
-CREATE FUNCTION storage.filename(name text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
-	DECLARE parts text[] := string_to_array(name, '/'); BEGIN RETURN parts[array_length(parts, 1)]; END $$;
-CREATE FUNCTION storage.protect_delete() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF current_setting('storage.allow_delete_query', true) IS DISTINCT FROM 'true' THEN
-		RAISE EXCEPTION 'Direct deletion from storage tables is not allowed. Use the Storage API instead.' USING ERRCODE = '42501';
-	END IF;
-	RETURN NULL;
-END $$;
-CREATE TRIGGER protect_buckets_delete BEFORE DELETE ON storage.buckets FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
-CREATE TRIGGER protect_objects_delete BEFORE DELETE ON storage.objects FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
-ALTER TABLE storage.buckets OWNER TO supabase_storage_admin;
-ALTER TABLE storage.objects OWNER TO supabase_storage_admin;
-ALTER FUNCTION storage.foldername(text) OWNER TO supabase_storage_admin;
-ALTER FUNCTION storage.filename(text) OWNER TO supabase_storage_admin;
-ALTER FUNCTION storage.protect_delete() OWNER TO supabase_storage_admin;
-GRANT ALL ON storage.buckets, storage.objects TO postgres, anon, authenticated, service_role, dashboard_user;
-"""
-
 # send() never raises: what goes wrong is a WARNING, and a day without a partition loses the message.
 REALTIME = """
 CREATE SCHEMA realtime;
@@ -237,7 +205,8 @@ def build(server, name):
 def make_database(server, db, storage=True, realtime=True, vault=True, cron=False):
     """Fill an empty database with what Supabase's migrations make."""
     server.psql(f'ALTER DATABASE {db} OWNER TO postgres', db=db)
-    server.psql(PUBLIC + AUTH + (STORAGE if storage else '') + (REALTIME if realtime else '') + (VAULT if vault else '') + (CRON if cron else ''), db=db)
+    server.psql(PUBLIC + AUTH + (storage_sql('postgres', 'dashboard_user') if storage else '') + (REALTIME if realtime else '') + (VAULT if vault else '')
+                + (CRON if cron else ''), db=db)
 
 
 def make_server(server, **parts):
@@ -252,13 +221,14 @@ def make_server(server, **parts):
     make_database(server, 'postgres', **parts)
 
 
-def shape(**parts):
-    """Options of Server: the shape, and sparky made in it by postgres."""
+def shape(storage, **parts):
+    """Options of Server: the shape, and sparky made in it by postgres; storage: with Storage's tables and its API over them, else photos are embedded."""
     def prepare(server):
-        make_server(server, **parts)
+        make_server(server, storage=storage, **parts)
+        if storage:
+            attach_storage(server)
         server.psql('CREATE EXTENSION sparky', user='postgres')
-    return {'superuser': 'supabase_admin', 'prepare': prepare, 'storage': 'as prepared'}
+    return {'superuser': 'supabase_admin', 'prepare': prepare, 'storage': 'as prepared', **({'environment': {'STORAGE_SERVICE_KEY': SERVICE_KEY}} if storage else {})}
 
 
-# Storage's tables alone do not make a Storage service: photos go to the embedded one.
-SHAPE = shape(storage=False)
+SHAPE = shape(storage=os.environ.get('SPARKY_STORAGE') == 'supabase')

@@ -1,6 +1,7 @@
 """Supabase's Storage for a test's database: its tables as its migrations make them, and the emulator's API over them.
 
     make_storage(connection)        before CREATE EXTENSION sparky; sparky finds that another role owns storage.objects
+    storage_sql('role')             the same as a script, with rights for who works on the tables beside the API
     StorageEmulator(dsn, key)       the API; conf: sparky.storage_url = its url, environment: STORAGE_SERVICE_KEY = key
 
 The API writes as supabase_storage_admin, as the real one does; the bytes are in the emulator's memory.
@@ -81,20 +82,23 @@ CREATE TRIGGER protect_buckets_delete BEFORE DELETE ON storage.buckets FOR EACH 
 CREATE TRIGGER protect_objects_delete BEFORE DELETE ON storage.objects FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
 GRANT ALL ON storage.buckets, storage.objects TO anon, authenticated, service_role;
 RESET ROLE;
-DO $$
-BEGIN
-	IF to_regrole('postgres') IS NOT NULL THEN
-		GRANT USAGE ON SCHEMA storage TO postgres;
-		GRANT ALL ON storage.buckets, storage.objects TO postgres;
-	END IF;
-END $$;
+"""
+
+FOR_A_ROLE = """
+GRANT USAGE ON SCHEMA storage TO {role};
+GRANT ALL ON storage.buckets, storage.objects TO {role};
 """
 
 
-def make_storage(connection):
-    """The shape of Storage in the connection's database, by a superuser."""
+def storage_sql(*others):
+    """The shape of Storage as a superuser makes it; others: roles of that database that may do anything with its tables."""
+    return ROLES + TABLES + ''.join(FOR_A_ROLE.format(role=role) for role in others)
+
+
+def make_storage(connection, *others):
+    """The same, in the connection's database."""
     with connection.cursor() as cursor:
-        cursor.execute(ROLES + TABLES)
+        cursor.execute(storage_sql(*others))
 
 
 def storage_dsn(server, db='postgres'):

@@ -94,7 +94,7 @@ def test_an_older_auth_users(server):
 
 def test_what_the_owner_may_not_do_is_reported(server):
     script = SUPABASE.replace('ALTER PUBLICATION supabase_realtime OWNER TO owner', '').replace(
-        'GRANT ALL ON storage.buckets, storage.objects TO anon, authenticated, service_role, owner', '')
+        'GRANT ALL ON storage.buckets, storage.objects TO owner', '')
     with database(server, script=script + 'GRANT CREATE ON SCHEMA public TO owner') as db:
         notices = create_extension(server, db, 'owner')
         assert len(notices) == 2 and all(n.startswith('WARNING:  sparky: ') for n in notices), notices
@@ -337,8 +337,8 @@ def test_planted_triggers_at_the_first_installation(server):
     with database(server, owner='owner', script=SUPABASE) as db:
         owner = server.connect(db, 'owner')
         owner.cursor().execute(PLANTED)
-        storage = server.connect(db, 'storage_admin')
-        server.query('GRANT USAGE ON SCHEMA planted TO storage_admin', db=db)
+        storage = server.connect(db, 'supabase_storage_admin')
+        server.query('GRANT USAGE ON SCHEMA planted TO supabase_storage_admin', db=db)
         plant(storage, ['storage.buckets'])
         notices = [n for n in create_extension(server, db, 'postgres') if 'planted' in n]
         assert notices == [] or all('is_superuser=t' in n for n in notices)     # here the superuser is the data owner
@@ -346,8 +346,8 @@ def test_planted_triggers_at_the_first_installation(server):
         owner.close()
         storage.close()
     with database(server, owner='owner', script=SUPABASE) as db:
-        server.psql(PLANTED + 'GRANT USAGE ON SCHEMA planted TO storage_admin', db=db)
-        storage = server.connect(db, 'storage_admin')
+        server.psql(PLANTED + 'GRANT USAGE ON SCHEMA planted TO supabase_storage_admin', db=db)
+        storage = server.connect(db, 'supabase_storage_admin')
         plant(storage, ['storage.buckets'])
         notices = [n for n in create_extension(server, db, 'owner') if 'planted' in n]
         assert len(notices) >= 3 and all('owner is_superuser=f' in n for n in notices), notices

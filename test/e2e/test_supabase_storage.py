@@ -4,16 +4,13 @@ import pytest
 from conftest import KEY, User, fresh_photo
 from postgrest_call import PostgREST
 from sparky_server import Server, wait_for
-from storage_control import SERVICE_KEY, StorageControl
+from storage_control import SERVICE_KEY, attach_storage
 from supabase_shape import make_server
-from supabase_storage import StorageEmulator, storage_dsn
 
 
 def prepare(server):
     make_server(server)
-    api = StorageEmulator(storage_dsn(server), SERVICE_KEY)
-    server.storage = StorageControl(server, api)
-    server.reload(f"sparky.storage_url = '{api.url}'")
+    attach_storage(server)
     server.psql('CREATE EXTENSION sparky', user='postgres')
     server.psql(f"SELECT vault.create_secret('{KEY}', 'gemini_api_key'), vault.create_secret('{SERVICE_KEY}', 'storage_service_key')", user='postgres')
     server.reload()
