@@ -367,6 +367,8 @@ beat(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		insist_on_commits();
+		/* Errands begin without a transaction: the secrets that count from this reload on are read before the next one. */
+		sparky_worker.next_sweep = 0;
 	}
 	if (!sparky_worker_beat())
 	{

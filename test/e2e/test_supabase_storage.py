@@ -3,7 +3,7 @@
 import pytest
 from conftest import KEY, User, fresh_photo
 from postgrest_call import PostgREST
-from sparky_server import Server, wait_for
+from sparky_server import Refused, Server, wait_for
 from storage_control import SERVICE_KEY, attach_storage
 from supabase_shape import make_server
 
@@ -40,6 +40,24 @@ def test_a_photo_s_way(server, emulator, storage, user):
     user.assert_money(credits=9, usage=1)
     message, = server.query("SELECT payload ->> 'status' FROM realtime.messages WHERE topic = %s", (f'user:{user.id}',))
     assert message == ('succeeded',)
+
+
+def test_a_key_in_vault_counts_from_the_reload_on(server, storage, user):
+    """For what the worker asks of storage too, and at once."""
+    secret = server.value("SELECT id FROM vault.secrets WHERE name = 'storage_service_key'")
+    try:
+        for _ in range(4):
+            for key in ('sb_secret_rotated', SERVICE_KEY):
+                server.query('SELECT vault.update_secret(%s, %s)', (secret, key), user='postgres')
+                server.reload()
+                if key == SERVICE_KEY:
+                    assert user.photo()
+                else:
+                    with pytest.raises(Refused, match='not_configured'):
+                        user.photo()
+    finally:
+        server.query('SELECT vault.update_secret(%s, %s)', (secret, SERVICE_KEY), user='postgres')
+        server.reload()
 
 
 def test_deleting_a_user_erases_his_files(server, emulator, storage):
