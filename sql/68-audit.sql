@@ -366,14 +366,16 @@ BEGIN
 	FROM sparky.erasures e WHERE e.created_at < now() - interval '2 days';
 
 	RETURN QUERY
+	-- What a service key uploaded, results above all, has no owner_id: its folder tells, if that is of an account which was ours.
 	WITH gone AS MATERIALIZED (
-		SELECT o.owner_id FROM (SELECT s.owner_id FROM storage.objects s
-				WHERE s.bucket_id IN ('user_uploads', 'generations') AND s.owner_id IS NOT NULL GROUP BY s.owner_id) o
-			LEFT JOIN auth.users a ON a.id::text = o.owner_id
-		WHERE a.id IS NULL
+		SELECT o.owner, o.owned FROM (SELECT coalesce(s.owner_id, split_part(s.name, '/', 1)) AS owner, s.owner_id IS NOT NULL AS owned FROM storage.objects s
+				WHERE s.bucket_id IN ('user_uploads', 'generations') GROUP BY 1, 2) o
+			LEFT JOIN auth.users a ON a.id::text = o.owner
+		WHERE a.id IS NULL AND (o.owned OR EXISTS (SELECT FROM public.credit_ledger l
+			WHERE l.user_id = CASE WHEN o.owner ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN o.owner::uuid END))
 	)
-	SELECT 'file_has_owner', o.bucket_id || '/' || o.name, format('account %s is gone', o.owner_id)
-	FROM gone JOIN storage.objects o ON o.owner_id = gone.owner_id
+	SELECT 'file_has_owner', o.bucket_id || '/' || o.name, format('account %s is gone', gone.owner)
+	FROM gone JOIN storage.objects o ON coalesce(o.owner_id, split_part(o.name, '/', 1)) = gone.owner AND (o.owner_id IS NOT NULL) = gone.owned
 	WHERE o.bucket_id IN ('user_uploads', 'generations')
 		AND (NOT embedded OR EXISTS (SELECT FROM sparky.stored_files f WHERE f.object_id = o.id))	-- a client may insert a row, but no file
 		AND NOT EXISTS (SELECT FROM sparky.erasures e WHERE e.bucket_id = o.bucket_id AND e.name = o.name);
