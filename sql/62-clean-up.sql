@@ -254,7 +254,8 @@ BEGIN
 			SELECT o.bucket_id, o.name, OLD.id, clock_timestamp() FROM storage.objects o
 			WHERE o.bucket_id IN ('user_uploads', 'generations')
 				AND (o.owner_id = OLD.id::text OR (o.name COLLATE "C" >= OLD.id || '/' AND o.name COLLATE "C" < OLD.id || '0'))
-			ON CONFLICT DO NOTHING;
+			-- a note from before the file was written anew is no note of this file
+			ON CONFLICT (bucket_id, name) DO UPDATE SET created_at = excluded.created_at, attempts = 0, last_error = NULL;
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		RAISE WARNING 'sparky did not erase the files of user %: %', OLD.id, SQLERRM USING HINT = 'CALL sparky.cleanup_storage() finds them a day later.';

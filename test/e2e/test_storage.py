@@ -562,6 +562,20 @@ def test_a_deleted_account_takes_its_files(server, emulator, storage):
     wait_for(lambda: all(gone(storage, path) for path in paths), 20, 'the files to go')
 
 
+def test_a_deleted_account_takes_what_was_uploaded_again(server, storage):
+    """A note of the photo that had this path before must not spare the one that has it now."""
+    user = User(server)
+    storage.script({'op': 'delete', 'code': 'InternalError', 'http': 503, 'status': '503', 'times': 3})
+    image = fresh_photo()
+    path = user.api.upload(image)['path']
+    user.api.rpc('delete_upload', path=path)
+    assert user.api.upload(image)['path'] == path
+    user.api.close()
+    server.query('DELETE FROM auth.users WHERE id = %s', (user.id,))
+    wait_for(lambda: server.value('SELECT count(*) FROM sparky.erasures') == 0, 30, 'the note to go')
+    assert gone(storage, path)
+
+
 @pytest.mark.parametrize('stage', [stage_fetching, stage_generating, stage_answered, stage_storing], ids=lambda f: f.__name__[6:])
 def test_an_account_deleted_in_mid_job(server, emulator, storage, stage):
     """Nothing is stored, or what was stored is erased."""
