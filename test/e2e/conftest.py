@@ -14,8 +14,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import photos                                       # noqa: E402
 from emulator import Emulator                       # noqa: E402
 from sparky_server import Server, wait_for          # noqa: E402
+from storage_control import EmbeddedFiles           # noqa: E402
 
 KEY = 'AQ.Zq8-test-key-not-real'
+ON_STORAGE = os.environ.get('SPARKY_STORAGE') == 'supabase'
 _seeds = itertools.count(1)
 
 
@@ -24,7 +26,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    if os.environ.get('SPARKY_STORAGE') == 'supabase':
+    if ON_STORAGE:
         for item in items:
             for marker in item.iter_markers('embedded'):
                 item.add_marker(pytest.mark.skip(reason=f'about embedded storage: {marker.args[0]}'))
@@ -66,6 +68,12 @@ def storage(server):
     yield server.storage
     server.storage.release()
     server.storage.reset()
+
+
+@pytest.fixture
+def files(server):
+    """The photos as somebody beside sparky sees them, wherever they are."""
+    return server.storage or EmbeddedFiles(server)
 
 
 class User:

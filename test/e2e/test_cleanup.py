@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 
+import pytest
 from background import Background
 from conftest import assert_ledger
 from sparky_server import wait_for
@@ -167,20 +168,25 @@ def test_old_calls_go_after_their_jobs(server, emulator, user):
 # ---- files
 
 def objects(server, user):
+    """By owner: of embedded storage."""
     return {row[0] for row in server.query("SELECT bucket_id || '/' || name FROM storage.objects WHERE owner_id = %s", (str(user),))}
 
 
-def test_a_deleted_user_leaves_nothing(server, emulator, user):
+def test_a_deleted_user_leaves_nothing(server, emulator, user, files):
     path = user.photo()
     picture = user.api.process('vintage', path)
     analysis = user.api.analyze('face-shape', path)
-    assert objects(server, user.id) == {path, picture['image_path']}
+    assert files.paths(user.id) == {path, picture['image_path']}
     keys = [row[0] for row in server.query('SELECT cache_key FROM public.generation_jobs WHERE user_id = %s', (user.id,))]
     assert server.value('SELECT count(*) FROM cache.kv_store WHERE key = ANY (%s)', (keys,)) == 2
-    files = server.value('SELECT count(*) FROM sparky.stored_files')
+    stored = server.value('SELECT count(*) FROM sparky.stored_files')
     server.query('DELETE FROM auth.users WHERE id = %s', (user.id,))
-    assert objects(server, user.id) == set()
-    assert server.value('SELECT count(*) FROM sparky.stored_files') == files - 2
+    if server.storage:
+        wait_for(lambda: files.paths(user.id) == set(), 30, 'the worker to erase them')
+        assert files.get(path) is None and files.get(picture['image_path']) is None
+    else:
+        assert files.paths(user.id) == set()
+        assert server.value('SELECT count(*) FROM sparky.stored_files') == stored - 2
     assert server.value('SELECT count(*) FROM cache.kv_store WHERE key = ANY (%s)', (keys,)) == 0
     assert analysis['status'] == 'succeeded'
     for table in ('public.users', 'public.generations', 'public.generation_jobs', 'sparky.request_keys', 'public.notifications'):
@@ -189,17 +195,18 @@ def test_a_deleted_user_leaves_nothing(server, emulator, user):
     assert server.query('SELECT * FROM sparky.audit()') == []
 
 
-def test_a_deletion_that_is_rolled_back_erases_nothing(server, emulator, user):
+def test_a_deletion_that_is_rolled_back_erases_nothing(server, emulator, user, files):
     path = user.photo()
     connection = server.connect(autocommit=False)
     with connection.cursor() as cursor:
         cursor.execute('DELETE FROM auth.users WHERE id = %s', (user.id,))
     connection.rollback()
     connection.close()
-    assert objects(server, user.id) == {path}
+    assert files.paths(user.id) == {path}
     assert user.api.download(path)[0]
 
 
+@pytest.mark.embedded('rows without bytes; test_storage has the orphans of the Storage API')
 def test_orphans_are_found_a_day_later(server, emulator, user):
     path = user.photo()
     needed, orphan = user.api.process('vintage', path), user.api.process('cartoon', path)
@@ -222,6 +229,7 @@ def test_orphans_are_found_a_day_later(server, emulator, user):
     server.query("DELETE FROM storage.objects WHERE name LIKE 'samples/%%'")
 
 
+@pytest.mark.embedded('erases by SQL; test_storage has an API that refuses')
 def test_what_cannot_be_erased_is_kept_with_the_reason(server, emulator, user):
     paths = [user.photo() for _ in range(3)]
     server.psql("""CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$""")

@@ -1,4 +1,4 @@
-"""The key: given to the server in one place, sent in one header, and found nowhere else.
+"""The key: given to the server in one place, sent in one header, and found nowhere else; behind the Storage API its key too.
 
 Two servers live through the same day (good calls, every failure whose words hold
 the key, an analysis that holds it, crashes, reloads): one with the key in the
@@ -15,9 +15,10 @@ import time
 
 import psycopg2
 import pytest
-from conftest import User, fresh_photo
+from conftest import ON_STORAGE, User, fresh_photo
 from emulator import Emulator
 from sparky_server import Server, command_line, wait_for
+from storage_control import SERVICE_KEY
 
 KEY = 'AQ.Zq8"back\\slash+plus-never-to-be-seen'
 ESCAPED = json.dumps(KEY)[1:-1]          # for parameters that the emulator puts between quotes as they are
@@ -38,7 +39,7 @@ def forms(key):
     return found
 
 
-ALL_FORMS = sorted(forms(KEY) | forms(NEXT_KEY))
+ALL_FORMS = sorted(forms(KEY) | forms(NEXT_KEY) | (forms(SERVICE_KEY) if ON_STORAGE else set()))
 
 
 def holds_key(data):
@@ -60,8 +61,9 @@ class Day:
         self.emulator, self.where, self.told = emulator, where, []
         conf = LOUD + [f"log_min_messages = '{'debug5' if where == 'conf' else 'debug2'}'", f"client_min_messages = '{'notice' if where == 'conf' else 'debug1'}'"]
         if where == 'conf':
-            conf.append("sparky.gemini_api_key = '" + KEY.replace('\\', '\\\\').replace("'", "''") + "'")
-        self.server = Server(conf=conf, preload='pg_stat_statements,sparky', emulator=emulator, key=KEY if where == 'environment' else None)
+            conf += ["sparky.gemini_api_key = '" + KEY.replace('\\', '\\\\').replace("'", "''") + "'", f"sparky.storage_service_key = '{SERVICE_KEY}'"]
+        self.server = Server(conf=conf, preload='pg_stat_statements,sparky', emulator=emulator, key=KEY if where == 'environment' else None,
+                             environment={'STORAGE_SERVICE_KEY': ''} if where == 'conf' else None)
         self.server.psql('CREATE EXTENSION pg_stat_statements')
         self.user = User(self.server, credits=100000, plan=3)
         self.good_calls()

@@ -46,7 +46,11 @@ def waits_for_locks(server, pid, seconds=0.4):
     return found / looks
 
 
-def served_quickly(user, path=None, seconds=4):
+# A photo of somebody else's: he who waited for the lock would wait till the end of the test.
+QUICKLY = 5.0
+
+
+def served_quickly(user, path=None, seconds=QUICKLY):
     path = path or user.photo()
     start = time.monotonic()
     result = user.api.process('cartoon', path, refresh=True)
@@ -61,7 +65,7 @@ def kept(server, job):
 
 
 def settled_once(server, emulator, user, job, credits=9):
-    assert user.api.finish(job, seconds=20)['status'] == 'succeeded'
+    assert user.api.finish(job, seconds=25)['status'] == 'succeeded'
     user.assert_money(credits=credits, usage=10 - credits)
     assert server.value('SELECT count(*) FROM sparky.answers') == 0
     calls = user.provider_calls(job)
@@ -79,16 +83,21 @@ def test_caller_that_holds_his_own_row(server, emulator, worker, user, make_user
     client = user.another_session()
     client.call('UPDATE public.users SET username = %s WHERE id = %s', ('me', user.id), commit=False)
 
+    waited = []
+
     def ask():
-        with client.connection.cursor() as cursor:
-            cursor.execute("SELECT public.process_image('cartoon', %s)", (path,))
-    start = time.monotonic()
+        start = time.monotonic()
+        try:
+            with client.connection.cursor() as cursor:
+                cursor.execute("SELECT public.process_image('cartoon', %s)", (path,))
+        finally:
+            waited.append(time.monotonic() - start)
     caller = Background(ask)
     for _ in range(3):
         served_quickly(other, other_path)
-    error = caller.error()
+    error = caller.error(20)
     assert error.pgcode in ('PT503', 'PGRST') and 'overloaded' in str(error)
-    assert time.monotonic() - start < 15
+    assert waited[0] < 15
     client.connection.rollback()
     client.close()
     assert user.count('public.generation_jobs') == 0
@@ -124,7 +133,7 @@ def test_row_held_while_the_answer_comes(server, emulator, worker, user, make_us
         status = user.api.status(job, 1)
         if row == 'public.users':
             assert status['status'] == 'running' and user.credits() == 10 and user.held() == 1
-        assert waits_for_locks(server, worker) < 0.5
+        assert waits_for_locks(server, worker, seconds=1.5) < 0.5
     settled_once(server, emulator, user, job)
     other.assert_money(credits=7, usage=3)
 
@@ -162,7 +171,7 @@ def test_job_row_held(server, emulator, worker, user, make_user):
 # ------------------------------------------------------------- an account that goes
 
 @pytest.mark.parametrize('end', ['commit', 'rollback'])
-def test_account_being_deleted(server, emulator, worker, user, make_user, end):
+def test_account_being_deleted(server, emulator, worker, user, make_user, files, end):
     other = make_user()
     other_path = other.photo()
     path = user.photo()
@@ -176,7 +185,7 @@ def test_account_being_deleted(server, emulator, worker, user, make_user, end):
             newcomer = Background(session.process, 'vintage', path)
             for _ in range(3):
                 served_quickly(other, other_path)
-            error = newcomer.error()
+            error = newcomer.error(20)
             assert isinstance(error, Refused) and (error.status, error.word) == (503, 'overloaded'), error
             assert user.api.status(job)['status'] == 'running'
             if end == 'commit':
@@ -187,7 +196,7 @@ def test_account_being_deleted(server, emulator, worker, user, make_user, end):
     wait_for(lambda: 'not' not in statuses(server, [(user, job)]) and emulator.stats()['in_flight'] == 0, 20, 'the end')
     time.sleep(0.5)
     assert user.count('public.generation_jobs') == 0 and user.count('public.generations') == 0
-    assert server.value('SELECT count(*) FROM storage.objects WHERE bucket_id = %s AND name LIKE %s', ('generations', f'{user.id}/%')) == 0
+    wait_for(lambda: files.paths(user.id) == set(), 20, 'the files to go')
     assert server.value('SELECT count(*) FROM sparky.stored_files f WHERE NOT EXISTS (SELECT FROM storage.objects o WHERE o.id = f.object_id)') == 0
     assert server.value("SELECT count(*) FROM public.credit_ledger WHERE user_id = %s AND kind = 'usage'", (user.id,)) == 0
     assert server.value('SELECT count(*) FROM sparky.answers') == 0
@@ -215,7 +224,7 @@ def test_table_locked(server, emulator, worker, make_user, table):
         emulator.wait_idle()
         time.sleep(0.2)
         assert waits_for_locks(server, worker) < 0.5
-    assert wait_ended(server, jobs) == {'succeeded': 6}
+    assert wait_ended(server, jobs, 20) == {'succeeded': 6}
     assert photos_called(emulator) and set(photos_called(emulator).values()) == {1} and len(emulator.calls()) == 6
     for user in users:
         user.assert_money(credits=7, usage=3)
@@ -254,7 +263,7 @@ def test_new_jobs_go_on_while_the_settlement_is_locked_out(server, emulator, wor
         wait_for(lambda: all(kept(server, job) for _, job in jobs), 20, 'the answers to be kept')
         assert set(statuses(server, jobs)) <= {'answered', 'storing'}
         assert [user.held() for user in users] == [2, 2]
-    assert wait_ended(server, jobs) == {'succeeded': 4}
+    assert wait_ended(server, jobs, 20) == {'succeeded': 4}
     for user in users:
         user.assert_money(credits=8, usage=2)
     assert len(emulator.calls()) == 4
@@ -320,7 +329,7 @@ def test_owner_trigger_that_refuses_a_settlement(server, emulator, worker, user,
         served_quickly(others[0])
         user.api.status(bad[0][1], 1)
         assert user.credits() == 10 and user.held() == 2
-    assert wait_ended(server, bad) == {'succeeded': 2}
+    assert wait_ended(server, bad, 20) == {'succeeded': 2}
     user.assert_money(credits=8, usage=2)
     assert set(photos_called(emulator).values()) == {1} and len(emulator.calls()) == 11
 
@@ -341,7 +350,7 @@ def test_owner_trigger_that_raises_only_at_commit(server, emulator, worker, user
         wait_for(lambda: kept(server, bad[0][1]), 20, 'the answer to be kept')
     finally:
         server.psql('DROP FUNCTION public.owner_says_no() CASCADE')
-    assert wait_ended(server, bad) == {'succeeded': 1}
+    assert wait_ended(server, bad, 20) == {'succeeded': 1}
     user.assert_money(credits=9, usage=1)
     other.assert_money(credits=7, usage=3)
 
@@ -394,7 +403,7 @@ def test_owner_trigger_that_refuses_every_end(server, emulator, worker, user, ma
         time.sleep(0.2)
         server.query("UPDATE public.generation_jobs SET deadline = now() + interval '3 s' WHERE status = 'queued'")
         server.psql('ALTER TABLE public.generation_jobs ENABLE TRIGGER owner_says_no')
-        wait_for(lambda: other.job(waiting[1][1])['status'] == 'failed', 15, 'the deadline of another')
+        wait_for(lambda: other.job(waiting[1][1])['status'] == 'failed', 20, 'the deadline of another')
         assert user.job(waiting[0][1])['status'] == 'queued'
         assert user.api.status(waiting[0][1])['status'] == 'failed'     # past its deadline, written or not
     assert wait_ended(server, waiting, 20) == {'failed': 2}

@@ -4,6 +4,7 @@ import json
 import re
 
 import photos
+from conftest import ON_STORAGE
 from sparky_server import TREE, Server
 
 README = (TREE / 'README.md').read_text()
@@ -20,7 +21,7 @@ def test_one_block_of_ten_lines():
 
 
 def test_the_block_works(emulator):
-    with Server(emulator=emulator, key='AQ.Zq8-test-key-not-real', extension=False,
+    with Server(emulator=emulator, key='AQ.Zq8-test-key-not-real', extension=False, storage='supabase' if ON_STORAGE else None,
                 conf=["sparky.public_url = 'https://api.example.com'"]) as server:
         (server.dir / 'photo.jpg').write_bytes(photos.real_photo() or photos.jpeg(7, 64, 64))
         done = server.run('psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-f', '-', input=sql_blocks()[0])
@@ -29,7 +30,8 @@ def test_the_block_works(emulator):
         result, again, analysis, left = done.stdout.splitlines()
         result = json.loads(result)
         assert result['status'] == 'succeeded' and result['credits_used'] == 1
-        assert result['image_url'].startswith('https://api.example.com/rpc/download_image?path=generations/')
+        assert result['image_url'].startswith(server.storage.url + '/object/sign/generations/' if server.storage else
+                                              'https://api.example.com/rpc/download_image?path=generations/')
         assert again == 'true'
         assert 'skin_type' in json.loads(analysis)
         assert left == '8'

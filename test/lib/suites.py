@@ -175,8 +175,16 @@ def client(context):
     return count_pytest, (status, text)
 
 
-# What of the engine runs a second time with the photos behind a Storage API.
-ON_STORAGE = ('test_photo', 'test_cache', 'test_single_flight', 'test_idempotency', 'test_credits', 'test_callers', 'test_crash', 'test_faults', 'test_retry')
+# What runs a second time with the photos behind a Storage API: all that touches photos or results, but for
+#   databases     one server knows one Storage API, and that serves one database
+#   dump          of a dump that leaves the bytes out, restored, test_supabase tells; here the photos are in it
+#   payments      money alone; test_plans has jobs beside it
+#   vault         Gemini's key; test_supabase_storage has both keys there
+#   supabase, supabase_storage, storage, storage_emulator, linter, install     have Storage's tables, or its API, of themselves
+# No photo comes near checkout, client_page, cron, doc, inquiry, payments_property, proxy, purchase, sign_up, upgrade.
+ON_STORAGE = ('test_photo', 'test_cache', 'test_single_flight', 'test_idempotency', 'test_credits', 'test_callers', 'test_crash', 'test_faults', 'test_retry',
+              'test_limits', 'test_locks', 'test_garbage', 'test_bad_input', 'test_paths', 'test_leaks', 'test_secrets', 'test_cleanup', 'test_workers',
+              'test_soak', 'test_audit', 'test_realtime', 'test_broadcast', 'test_postgrest', 'test_readme', 'test_grants', 'test_plans')
 
 
 def on_storage(path):
