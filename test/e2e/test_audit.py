@@ -310,7 +310,7 @@ def test_a_million_charges(server):
         RESET session_replication_role; ANALYZE;""", db='many')
     began = time.monotonic()
     assert server.query('SELECT * FROM sparky.audit()', db='many') == []
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 5
     # and it does find one row among them
     server.psql("SET session_replication_role = replica; UPDATE public.credit_usage SET credits_used = 2 WHERE job_id = md5('j777')::uuid", db='many')
     assert {row[0] for row in server.query('SELECT * FROM sparky.audit()', db='many')} == {'usage_equals_ledger', 'job_equals_usage'}
