@@ -41,7 +41,6 @@
 
 #include "http_internal.h"
 
-#define SPARKY_HTTP_NAME_MS			(3600 * 1000)	/* a looked-up name is believed for so long */
 #define SPARKY_HTTP_NAME_RETRY_MS	(10 * 1000)		/* a name whose host was not reached is believed for so long */
 #define SPARKY_HTTP_ROUNDS			8	/* rounds of one drive(): the caller's latch is never far */
 #define SPARKY_HTTP_EVENTS			64	/* events of one round */

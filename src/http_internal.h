@@ -15,6 +15,9 @@
 #error "sparky needs libcurl 7.88 or later"
 #endif
 
+/* A looked-up name is believed for so long. */
+#define SPARKY_HTTP_NAME_MS (3600 * 1000)
+
 /* Sets an option of the handle `easy`, unless an earlier one failed. */
 #define SPARKY_HTTP_SET(option, value) \
 	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)

@@ -233,7 +233,11 @@ set_body(HttpTransfer *transfer, const HttpRequest *request)
 	return code;
 }
 
-/* Names stay in libcurl's cache until a lookup of ours takes them out. */
+/*
+ * Names stay in libcurl's cache until a lookup of ours takes them out.  It is
+ * given a time beyond ours, not for ever: from 8.14 on some versions take -1
+ * for at once.
+ */
 CURLcode
 sparky_http_set_common(HttpClient *client, CURL *easy, const char *protocol)
 {
@@ -243,7 +247,7 @@ sparky_http_set_common(HttpClient *client, CURL *easy, const char *protocol)
 	SPARKY_HTTP_SET(CURLOPT_SHARE, client->share);	/* always: a handle that ran without it leaks its own sessions when it gets it */
 	SPARKY_HTTP_SET(CURLOPT_PROTOCOLS_STR, protocol);
 	SPARKY_HTTP_SET(CURLOPT_PROXY, "");
-	SPARKY_HTTP_SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+	SPARKY_HTTP_SET(CURLOPT_DNS_CACHE_TIMEOUT, 2 * SPARKY_HTTP_NAME_MS / 1000L);
 	SPARKY_HTTP_SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SPARKY_HTTP_SET(CURLOPT_OPENSOCKETDATA, client);
 	SPARKY_HTTP_SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);

@@ -63,6 +63,7 @@ extern void await_hangup(void);
 /* Complete requests that the server counted under this name. */
 extern int	count(const char *name);
 extern int	open_descriptors(void);
+extern bool told_of_descriptors(void);
 extern void new_client(int max_connections);
 
 /* http_many_test.c */

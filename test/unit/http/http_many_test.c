@@ -93,7 +93,7 @@ test_cancel(void)
 	ok(sparky_http_running(client) == 0, "none after the cancel");
 	turn_for(0.2);
 	ok(taken == x[1].taken + x[2].taken && !x[0].done && !x[1].done && !x[2].done, "their sinks are not called again, they are never taken");
-	ok(open_descriptors() == shim_descriptors + open_before, "their connections are closed: %d open, %d told", open_descriptors(), shim_descriptors);
+	ok(told_of_descriptors(), "their connections are closed: %d open, %d told", open_descriptors(), shim_descriptors);
 
 	x[0] = exchange("POST", plain, "/ok/1");
 	start(&x[0]);

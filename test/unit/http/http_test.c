@@ -61,7 +61,7 @@ test_reuse(void)
 		run(&x);
 	}
 	ok(strstr(x.text, "\"number\": 5,") != NULL, "five requests go over one connection");
-	ok(open_descriptors() == shim_descriptors + open_before, "and fd.c knows of it: %d open, %d told", open_descriptors(), shim_descriptors);
+	ok(told_of_descriptors(), "and fd.c knows of it: %d open, %d told", open_descriptors(), shim_descriptors);
 }
 
 static void
