@@ -205,6 +205,7 @@ def test_past_its_deadline_it_reads_as_failed_without_a_worker(server, emulator,
     assert server.worker_pid() == worker
 
 
+@pytest.mark.embedded('behind the Storage API the answer is kept in time, and charged when it is delivered')
 def test_a_settlement_that_outlasts_the_deadline(server, emulator, user, settings):
     """The answer comes in time, and its settlement is too slow: who is told that the job failed is not charged for it afterwards."""
     server.psql("""CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3.2); RETURN NULL; END';

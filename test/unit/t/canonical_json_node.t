@@ -11,6 +11,9 @@ fi
 packages=$here/build/node
 if [ ! -d "$packages/node_modules/canonicalize" ]; then
 	mkdir -p "$packages"
-	npm install --silent --no-save --no-package-lock --prefix "$packages" canonicalize@4.0.0 >&2
+	if ! timeout 90 npm install --silent --no-save --no-package-lock --prefix "$packages" canonicalize@4.0.0 >&2; then
+		echo "1..0 # SKIP npm cannot install canonicalize"
+		exit 0
+	fi
 fi
 exec node "$here/canonicalize.mjs" "$here/$build/jcs" "$packages/node_modules/canonicalize"
