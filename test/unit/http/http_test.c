@@ -159,6 +159,7 @@ test_repeats(void)
 	x.body = 100000;
 	run(&x);
 	await_hangup();
+	sleep(2);					/* libcurl 8.23 takes one that it used within the last second unseen */
 	x = exchange("POST", plain, "/idle/idle");
 	x.body = 100000;
 	run(&x);
